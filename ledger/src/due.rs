@@ -1,0 +1,252 @@
+//! What falls due in a wallet: expiries and activations.
+//!
+//! A command that touches a wallet first books what is due in it, at most [`BOOKED_PER_TOUCH_MAX`]
+//! items, in due order. Expiries beyond that count as booked: they pay nothing (the walk along the
+//! burn order skips them) and are in no balance (a [`Lapse`] holds their sum). An activation beyond
+//! that could be drawn only if it were booked: so the command is not judged, and the caller comes
+//! again; meanwhile the sweep goes on.
+//!
+//! Invariant: a wallet with something due later has a `D` row at or before that time.
+
+use crate::amount::Amount;
+use crate::burn;
+use crate::codec::{Damage, Reader, put_u128};
+use crate::ids::{OperationId, RecordId, WalletNo};
+use crate::rows::journal::{MovementKind, MovementStatus, NewMovement};
+use crate::rows::keys::{self, DueKey, DueRank};
+use crate::rows::tranche::{TrancheLife, TrancheRow};
+use crate::rows::wallet::Lapse;
+use crate::store::{LocalDamage, Store};
+use crate::time::Time;
+use crate::verdict::Draw;
+use crate::workspace::{Stop, WalletAt, Workspace};
+
+/// Most items that a command books in one wallet before it is judged: bounds what it pays for
+/// others' expiries.
+pub const BOOKED_PER_TOUCH_MAX: u32 = 64;
+
+/// Most expired rows that one command adds up in one wallet: 10,000 take a few milliseconds.
+const LAPSED_PER_TOUCH_MAX: usize = 10_000;
+
+/// What came of booking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Booked {
+    /// How many items were booked.
+    pub items: u32,
+    /// Whether items that are due are left.
+    pub more: bool,
+}
+
+impl<S: Store + ?Sized> Workspace<'_, S> {
+    /// Books what is due in a wallet that a command touches. `false`: there is a backlog that the
+    /// command cannot be judged over.
+    pub fn settle(&mut self, at: WalletAt) -> Result<bool, Stop> {
+        if self.now() < self.wallet(at).next_due_at {
+            return Ok(true);
+        }
+        let booked = self.book_due(at, BOOKED_PER_TOUCH_MAX)?;
+        if !booked.more {
+            return Ok(true);
+        }
+        self.count_lapsed(at)
+    }
+
+    /// Books up to `limit` due items of a wallet, in due order.
+    pub fn book_due(&mut self, at: WalletAt, limit: u32) -> Result<Booked, Stop> {
+        let now = self.now();
+        let mut items = 0;
+        loop {
+            let next = self.next_due(at)?;
+            let next_at = next.map_or(Time::NEVER, |(due, _)| due.at);
+            match next {
+                Some((due, held)) if due.at <= now && items < limit => {
+                    self.book(at, due, held)?;
+                    items += 1;
+                }
+                _ => {
+                    self.arm(at, next_at);
+                    let more = next_at <= now;
+                    if !more && self.wallet(at).lapse.is_some() {
+                        self.wallet_mut(at).lapse = None;
+                    }
+                    return Ok(Booked { items, more });
+                }
+            }
+        }
+    }
+
+    /// Sets when something is due next in a wallet, and has the sweep look then.
+    pub fn arm(&mut self, at: WalletAt, next: Time) {
+        let wallet = self.wallet(at);
+        if wallet.next_due_at == next {
+            return;
+        }
+        let no = wallet.no;
+        self.wallet_mut(at).next_due_at = next;
+        if next != Time::NEVER
+            && let Ok(key) = self.wallet_key(at)
+        {
+            self.changes.put(keys::due_wallet(next, no), key);
+        }
+    }
+
+    /// As [`Workspace::arm`], for one more item: never later than what is armed.
+    pub fn arm_by(&mut self, at: WalletAt, due: Time) {
+        if due < self.wallet(at).next_due_at {
+            self.arm(at, due);
+        }
+    }
+
+    /// Adds a row of what is due in a wallet, with what it is about.
+    pub fn put_due(&mut self, at: WalletAt, due: DueKey, available: Amount) {
+        let mut row = Vec::new();
+        put_u128(&mut row, available.0 as u128);
+        let wallet = self.wallet_mut(at);
+        wallet.due_rows += 1;
+        let no = wallet.no;
+        self.changes.put(keys::due(no, due), row);
+    }
+
+    /// Takes a row of what is due out again.
+    pub fn delete_due(&mut self, at: WalletAt, due: DueKey) -> Result<(), Stop> {
+        let wallet = self.wallet_mut(at);
+        wallet.due_rows = wallet.due_rows.checked_sub(1).ok_or(Stop::Fault("a due row too many was deleted"))?;
+        let no = wallet.no;
+        self.changes.delete(keys::due(no, due));
+        Ok(())
+    }
+
+    /// What is due next, in the window or in a row, and for a row what it holds.
+    fn next_due(&self, at: WalletAt) -> Result<Option<(DueKey, Option<Amount>)>, Stop> {
+        let wallet = self.wallet(at);
+        let expiring = wallet.window.iter().filter(|own| own.expires_at != Time::NEVER);
+        let window = expiring
+            .map(|own| DueKey { at: own.expires_at, rank: DueRank::Expiry, tranche: own.id })
+            .min()
+            .map(|due| (due, None));
+        if wallet.due_rows == 0 {
+            return Ok(window);
+        }
+        let prefix = keys::due_of(wallet.no);
+        let rows = self.scan(&prefix, &keys::end_of(&prefix), 1)?;
+        let (key, row) = rows.first().ok_or(LocalDamage::Missing("what is due in a wallet"))?;
+        let first = (keys::parse_due(key)?, Some(due_amount(row)?));
+        Ok(Some(window.map_or(first, |window| window.min(first))))
+    }
+
+    fn book(&mut self, at: WalletAt, due: DueKey, held: Option<Amount>) -> Result<(), Stop> {
+        let row_key = keys::tranche(self.wallet(at).no, due.tranche);
+        let row = self.get(&row_key)?.ok_or(LocalDamage::Missing("a tranche that is due"))?;
+        let mut tranche = TrancheRow::decode(&row)?;
+        if let Some(available) = held {
+            self.delete_due(at, due)?;
+            if let Some(lapse) = &mut self.wallet_mut(at).lapse
+                && due.rank == DueRank::Expiry
+                && due <= lapse.through
+            {
+                lapse.amount.0 -= available.0;
+            }
+        }
+        let (kind, amount, draw) = match due.rank {
+            DueRank::Activation => {
+                tranche.life = TrancheLife::Open;
+                let wallet = self.wallet_mut(at);
+                wallet.pending.0 -= tranche.amount.0;
+                wallet.available.0 += tranche.amount.0;
+                burn::open(self, at, tranche.to_open(due.tranche))?;
+                let draw = Draw { tranche: due.tranche, amount: tranche.amount, left: tranche.amount };
+                (MovementKind::Granted, tranche.amount, draw)
+            }
+            DueRank::Expiry => {
+                let lost = burn::close_expired(self, at, due.tranche, &tranche, held)?;
+                tranche.life = TrancheLife::Expired { lost };
+                self.wallet_mut(at).available.0 -= lost.0;
+                let draw = Draw { tranche: due.tranche, amount: lost, left: Amount::ZERO };
+                (MovementKind::Expired, Amount(-lost.0), draw)
+            }
+        };
+        self.changes.put(row_key, tranche.encode());
+        let id = RecordId(self.meta.allocate());
+        let movement = NewMovement {
+            kind,
+            status: MovementStatus::Posted,
+            effective_at: due.at,
+            amount,
+            draws: &[draw],
+            key: "",
+            actor: "",
+            reason_code: "",
+            reference: "",
+            metadata: &[],
+        };
+        self.post(at, id, OperationId(id.0), &movement, true);
+        Ok(())
+    }
+
+    /// Adds up what has expired and is not booked. `false` where that would take too long, or where
+    /// an activation is among it.
+    fn count_lapsed(&mut self, at: WalletAt) -> Result<bool, Stop> {
+        let wallet = self.wallet(at);
+        let now = self.now();
+        let prefix = keys::due_of(wallet.no);
+        let from = match &wallet.lapse {
+            Some(lapse) => {
+                let mut key = keys::due(wallet.no, lapse.through);
+                key.push(0);
+                key
+            }
+            None => prefix.clone(),
+        };
+        let mut until = prefix;
+        until.extend_from_slice(&(now.0 + 1).to_be_bytes());
+        let rows = self.scan(&from, &until, LAPSED_PER_TOUCH_MAX)?;
+        let whole = rows.len() < LAPSED_PER_TOUCH_MAX;
+        for (key, row) in rows {
+            let due = keys::parse_due(&key)?;
+            if due.rank == DueRank::Activation {
+                return Ok(false);
+            }
+            let available = due_amount(&row)?;
+            let lapse = &mut self.wallet_mut(at).lapse;
+            let sum = lapse.map_or(0, |lapse| lapse.amount.0) + available.0;
+            *lapse = Some(Lapse { through: due, amount: Amount(sum) });
+        }
+        Ok(whole)
+    }
+
+    /// Books what is due over all wallets, in the order of their due times, in up to `limit` steps:
+    /// a step is an item booked, or a look at a wallet in which nothing was due after all.
+    pub fn sweep(&mut self, limit: u32) -> Result<Booked, Stop> {
+        let until = keys::due_wallet(Time(self.now().0 + 1), WalletNo(0));
+        let (mut steps, mut items) = (0, 0);
+        loop {
+            let rows = self.scan(b"D", &until, 1)?;
+            let Some((due_key, wallet_key)) = rows.into_iter().next() else {
+                return Ok(Booked { items, more: false });
+            };
+            if steps >= limit {
+                return Ok(Booked { items, more: true });
+            }
+            let due_at = keys::parse_due_wallet(&due_key)?;
+            let at = self.find_wallet(&wallet_key)?.ok_or(LocalDamage::Missing("a wallet that is due"))?;
+            let wallet = self.wallet(at);
+            let mut booked = Booked { items: 0, more: false };
+            if wallet.next_due_at == due_at && !wallet.quarantined {
+                booked = self.book_due(at, limit - steps)?;
+                items += booked.items;
+            }
+            steps += booked.items.max(1);
+            let still_due_then = booked.more && self.wallet(at).next_due_at == due_at;
+            if !still_due_then {
+                self.changes.delete(due_key);
+            }
+        }
+    }
+}
+
+fn due_amount(row: &[u8]) -> Result<Amount, Damage> {
+    let mut reader = Reader::new(row);
+    let amount = i128::try_from(reader.u128("due amount")?).map_err(|_| Damage("due amount"))?;
+    reader.finish("due amount")?;
+    Ok(Amount(amount))
+}

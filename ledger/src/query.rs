@@ -1,0 +1,336 @@
+//! Reads: wallets, balances, tranches and movements, from a consistent view of a shard.
+//!
+//! A read is judged at a ledger time and counts what is due by then as if it were booked; it changes
+//! nothing. Its cost grows with what it lists, and with a backlog that is due and not booked yet.
+
+use crate::amount::Amount;
+use crate::burn;
+use crate::ids::{Customer, RecordId, TrancheId};
+use crate::rows::journal::{Movement, RUN_MOVEMENTS, Record};
+use crate::rows::keys;
+use crate::rows::tranche::{TrancheLife, TrancheRow};
+use crate::store::{LocalDamage, Store};
+use crate::time::Time;
+use crate::verdict::{Balance, WalletInfo};
+use crate::workspace::{Stop, WalletAt, Workspace};
+
+/// Most rows that one page lists.
+pub const PAGE_ROWS_MAX: usize = 1_000;
+
+/// A wallet as a read shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalletView {
+    /// Its attributes.
+    pub info: WalletInfo,
+    /// Its figures at the ledger time of the read.
+    pub balance: Balance,
+    /// How many movements it has, booked.
+    pub movements: u64,
+    /// The hash that its movements chain up to.
+    pub chain_head: [u8; 32],
+}
+
+/// What a tranche is at the ledger time of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TrancheStatus {
+    /// It becomes active at its effective time.
+    Scheduled,
+    /// It may be spent.
+    Active,
+    /// All of it was spent.
+    Exhausted,
+    /// What was left of it lapsed.
+    Expired,
+}
+
+/// A tranche as a read shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrancheView {
+    /// Its id.
+    pub id: TrancheId,
+    /// What was granted.
+    pub tranche: TrancheRow,
+    /// What it is now.
+    pub status: TrancheStatus,
+    /// What may be spent of it.
+    pub available: Amount,
+    /// What was spent of it.
+    pub consumed: Amount,
+    /// What lapsed of it.
+    pub expired: Amount,
+}
+
+/// Who or what a read did not find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotFound {
+    /// The customer has no wallet.
+    Customer,
+    /// The customer has no such wallet.
+    Wallet,
+}
+
+/// Why a read has no result: nothing there, or rows that cannot be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Nothing there.
+    #[error("there is no such {}", match .0 { NotFound::Customer => "customer", NotFound::Wallet => "wallet" })]
+    NotFound(NotFound),
+    /// This replica's rows cannot be trusted.
+    #[error(transparent)]
+    Damage(#[from] LocalDamage),
+    /// An invariant does not hold.
+    #[error("an invariant does not hold: {0}")]
+    Fault(&'static str),
+}
+
+impl From<Stop> for ReadError {
+    fn from(stop: Stop) -> ReadError {
+        match stop {
+            Stop::Local(damage) => ReadError::Damage(damage),
+            Stop::Fault(what) => ReadError::Fault(what),
+        }
+    }
+}
+
+impl From<crate::codec::Damage> for ReadError {
+    fn from(damage: crate::codec::Damage) -> ReadError {
+        ReadError::Damage(damage.into())
+    }
+}
+
+/// The ledger time that a shard has reached.
+pub fn last_time<S: Store + ?Sized>(store: &S) -> Result<Time, LocalDamage> {
+    Ok(Workspace::open(store, 0)?.meta.last_time)
+}
+
+/// A wallet, with what is due by `now` counted as booked.
+pub fn wallet<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    wallet: &str,
+    now: Time,
+) -> Result<WalletView, ReadError> {
+    let before = movements_booked(store, customer, wallet)?;
+    let (work, at) = settled(store, customer, wallet, now)?;
+    let own = work.wallet(at);
+    Ok(WalletView {
+        info: own.info(wallet),
+        balance: own.balance(work.now()),
+        movements: before.0,
+        chain_head: before.1,
+    })
+}
+
+/// The figures of a wallet at `now`.
+pub fn balance<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    wallet: &str,
+    now: Time,
+) -> Result<Balance, ReadError> {
+    let (work, at) = settled(store, customer, wallet, now)?;
+    Ok(work.wallet(at).balance(work.now()))
+}
+
+/// The attributes of a customer's wallets in order of creation, from the one after `after`.
+pub fn wallets<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<WalletInfo>, ReadError> {
+    let mut work = Workspace::open(store, 0)?;
+    let row = work.customer(&keys::customer(customer))?.ok_or(ReadError::NotFound(NotFound::Customer))?;
+    let from = match after {
+        None => 0,
+        Some(name) => row.wallets.iter().position(|entry| entry.wallet == name).map_or(0, |place| place + 1),
+    };
+    let mut found = Vec::new();
+    for entry in row.wallets.iter().skip(from).take(limit) {
+        let at = work.find_wallet(&keys::wallet(customer, &entry.wallet))?;
+        let at = at.ok_or(LocalDamage::Missing("a wallet of a customer"))?;
+        found.push(work.wallet(at).info(&entry.wallet));
+    }
+    Ok(found)
+}
+
+/// A wallet's tranches in order of creation, from the one after `after`; or, `backwards`, from the
+/// one before it.
+pub fn tranches<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    wallet: &str,
+    now: Time,
+    after: Option<TrancheId>,
+    backwards: bool,
+    limit: usize,
+) -> Result<Vec<TrancheView>, ReadError> {
+    let (work, at) = settled(store, customer, wallet, now)?;
+    let no = work.wallet(at).no;
+    let prefix = keys::tranches_of(no);
+    let (mut from, mut until) = (prefix.clone(), keys::end_of(&prefix));
+    match after {
+        Some(id) if backwards => until = keys::tranche(no, id),
+        Some(id) => {
+            from = keys::tranche(no, id);
+            from.push(0);
+        }
+        None => {}
+    }
+    let rows = match backwards {
+        false => work.scan(&from, &until, limit)?,
+        true => {
+            // Tranche rows are never deleted: the store has all of them, the workspace newer ones.
+            let mut keys_found = Vec::new();
+            store
+                .scan_back(&from, &until, &mut |key, _| {
+                    keys_found.push(key.to_vec());
+                    keys_found.len() < limit
+                })
+                .map_err(LocalDamage::from)?;
+            let mut rows = Vec::with_capacity(keys_found.len());
+            for key in keys_found {
+                let row = work.get(&key)?.ok_or(LocalDamage::Missing("a tranche"))?;
+                rows.push((key, row));
+            }
+            rows
+        }
+    };
+    rows.iter().map(|(key, row)| view_tranche(&work, at, key, row)).collect()
+}
+
+fn view_tranche<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    at: WalletAt,
+    key: &[u8],
+    row: &[u8],
+) -> Result<TrancheView, ReadError> {
+    let id = key.last_chunk::<8>().ok_or(LocalDamage::Missing("a tranche id"))?;
+    let id = TrancheId(u64::from_be_bytes(*id));
+    let tranche = TrancheRow::decode(row)?;
+    let zero = Amount::ZERO;
+    let (status, available, consumed, expired) = match tranche.life {
+        TrancheLife::Scheduled => (TrancheStatus::Scheduled, zero, zero, zero),
+        TrancheLife::Expired { lost } => (TrancheStatus::Expired, zero, Amount(tranche.amount.0 - lost.0), lost),
+        TrancheLife::Open => {
+            let open = burn::open_part(work, at, id, &tranche)?;
+            let status = if open > zero { TrancheStatus::Active } else { TrancheStatus::Exhausted };
+            (status, open, Amount(tranche.amount.0 - open.0), zero)
+        }
+    };
+    Ok(TrancheView { id, tranche, status, available, consumed, expired })
+}
+
+/// A wallet's movements in order of their numbers, from number `from` (1 is the first); as booked.
+pub fn movements<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    wallet: &str,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<(RecordId, Movement)>, ReadError> {
+    let mut work = Workspace::open(store, 0)?;
+    let at = find(&mut work, customer, wallet)?;
+    let last = work.wallet(at).movements;
+    let from = from.max(1);
+    if limit == 0 || from > last {
+        return Ok(Vec::new());
+    }
+    let until = last.min(from.saturating_add(limit as u64 - 1));
+    let mut found = Vec::with_capacity((until - from + 1) as usize);
+    // A run of 64 is walked backwards from the movement before the next run, or from the last one.
+    let mut id = movement_at_end_of_run(&work, at, (until - 1) / RUN_MOVEMENTS)?;
+    loop {
+        let movement = movement(&work, id)?;
+        let (number, previous) = (movement.number, movement.previous);
+        if number <= until {
+            found.push((id, movement));
+        }
+        if number <= from {
+            break;
+        }
+        id = previous;
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// One movement of a wallet; `None` where the record is not one of its movements.
+pub fn movement_by_id<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    wallet: &str,
+    id: RecordId,
+) -> Result<Option<Movement>, ReadError> {
+    let mut work = Workspace::open(store, 0)?;
+    let at = find(&mut work, customer, wallet)?;
+    let Some(row) = work.get(&keys::record(id))? else { return Ok(None) };
+    match Record::decode(id, &row)? {
+        Record::Movement(movement) if movement.wallet_no == work.wallet(at).no => Ok(Some(movement)),
+        _ => Ok(None),
+    }
+}
+
+fn movement<S: Store + ?Sized>(work: &Workspace<'_, S>, id: RecordId) -> Result<Movement, ReadError> {
+    let row = work.get(&keys::record(id))?.ok_or(LocalDamage::Missing("a movement"))?;
+    match Record::decode(id, &row)? {
+        Record::Movement(movement) => Ok(movement),
+        Record::Wallet(_) => Err(LocalDamage::Missing("a movement").into()),
+    }
+}
+
+fn movement_at_end_of_run<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    at: WalletAt,
+    run: u64,
+) -> Result<RecordId, ReadError> {
+    let wallet = work.wallet(at);
+    match work.get(&keys::run(wallet.no, run + 1))? {
+        None => Ok(wallet.last_movement),
+        Some(row) => {
+            let begin = row.first_chunk::<8>().ok_or(LocalDamage::Missing("the begin of a run"))?;
+            Ok(movement(work, RecordId(u64::from_be_bytes(*begin)))?.previous)
+        }
+    }
+}
+
+/// A wallet at hand, as it is booked.
+pub(crate) fn find<S: Store + ?Sized>(
+    work: &mut Workspace<'_, S>,
+    customer: Customer<'_>,
+    wallet: &str,
+) -> Result<WalletAt, ReadError> {
+    match work.find_wallet(&keys::wallet(customer, wallet))? {
+        Some(at) => Ok(at),
+        None if work.customer(&keys::customer(customer))?.is_none() => {
+            Err(ReadError::NotFound(NotFound::Customer))
+        }
+        None => Err(ReadError::NotFound(NotFound::Wallet)),
+    }
+}
+
+fn movements_booked<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    wallet: &str,
+) -> Result<(u64, [u8; 32]), ReadError> {
+    let mut work = Workspace::open(store, 0)?;
+    let at = find(&mut work, customer, wallet)?;
+    Ok((work.wallet(at).movements, work.wallet(at).chain_head))
+}
+
+/// A throw-away workspace in which all that is due in a wallet by `now` is booked.
+fn settled<'s, S: Store + ?Sized>(
+    store: &'s S,
+    customer: Customer<'_>,
+    wallet: &str,
+    now: Time,
+) -> Result<(Workspace<'s, S>, WalletAt), ReadError> {
+    let mut work = Workspace::open(store, 0)?;
+    work.meta.last_time = work.meta.last_time.max(now);
+    let at = find(&mut work, customer, wallet)?;
+    if work.now() >= work.wallet(at).next_due_at {
+        work.book_due(at, u32::MAX)?;
+    }
+    Ok((work, at))
+}

@@ -1,0 +1,282 @@
+//! A wallet: its attributes, totals, chain head, and the first open tranches, in one row.
+//!
+//! Invariants, checked before a row is written and after it is read ([`Wallet::check`]):
+//! the window is sorted in burn order and holds at most [`WINDOW_TRANCHES_MAX`] tranches, each with
+//! something available; `available` is what the window and the overflow rows hold together; nothing
+//! is negative; an overflow has a floor.
+
+use crate::amount::{Amount, Asset};
+use crate::codec::{Damage, Reader, put_text, put_u64, put_u128};
+use crate::command::{BurnPolicy, ChargeScope};
+use crate::ids::{RecordId, WalletNo};
+use crate::rows::keys::{DueKey, DueRank};
+use crate::rows::open::OpenTranche;
+use crate::time::Time;
+use crate::verdict::{Balance, WalletInfo};
+
+const VERSION: u8 = 1;
+
+/// Open tranches kept in the wallet's own row. Eight make a row of about 230 bytes, and cover the
+/// wallets of nearly every customer; a plain debit then touches no other tranche row.
+pub const WINDOW_TRANCHES_MAX: usize = 8;
+
+const FLAG_FROZEN: u8 = 1;
+const FLAG_QUARANTINED: u8 = 2;
+const FLAG_OVERFLOW: u8 = 4;
+const FLAG_LAPSE: u8 = 8;
+const FLAGS_KNOWN: u8 = 15;
+
+/// A wallet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wallet {
+    /// Its number, which keys its other rows.
+    pub no: WalletNo,
+    /// Its asset's code.
+    pub asset_code: Box<str>,
+    /// Its asset's scale.
+    pub asset_scale: u8,
+    /// Order among the customer's wallets.
+    pub draw_priority: u16,
+    /// Which charges it pays.
+    pub scope: ChargeScope,
+    /// In which order its tranches burn.
+    pub burn_policy: BurnPolicy,
+    /// Takes grants but no debits.
+    pub frozen: bool,
+    /// Its customer is quarantined.
+    pub quarantined: bool,
+    /// Rises with each change of an attribute, from 1.
+    pub version: u64,
+    /// When it was created.
+    pub created_at: Time,
+    /// What is available, as booked.
+    pub available: Amount,
+    /// What is granted and not active yet, as booked.
+    pub pending: Amount,
+    /// Not later than the first item that is due; [`Time::NEVER`] where none is.
+    pub next_due_at: Time,
+    /// How many rows of what is due there are beyond the window.
+    pub due_rows: u64,
+    /// How many movements it has.
+    pub movements: u64,
+    /// Its last movement.
+    pub last_movement: RecordId,
+    /// The hash that its movements chain up to.
+    pub chain_head: [u8; 32],
+    /// The first open tranches met, in burn order.
+    pub window: Vec<OpenTranche>,
+    /// Open tranches in rows of their own.
+    pub overflow: Option<Overflow>,
+    /// What has expired and could not be booked yet.
+    pub lapse: Option<Lapse>,
+}
+
+/// The open tranches that the window did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overflow {
+    /// How many.
+    pub tranches: u64,
+    /// What they hold.
+    pub available: Amount,
+    /// Whether all of them pay for anything (one class of rows).
+    pub plain: bool,
+    /// None of them burns before this one would. A draw that ends before it need not look at them.
+    pub floor: OpenTranche,
+}
+
+/// The expired part of the overflow, when more is due at once than a command may book.
+///
+/// Each due row is added here once, when the wallet is first touched after its instant, and taken
+/// out when it is booked: so a balance is exact, and its cost does not grow with the backlog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lapse {
+    /// Due rows up to and with this one are counted.
+    pub through: DueKey,
+    /// What they held, and hold no more by the reading of now.
+    pub amount: Amount,
+}
+
+impl Wallet {
+    /// Its asset.
+    pub fn asset(&self) -> Asset<'_> {
+        Asset { code: &self.asset_code, scale: self.asset_scale }
+    }
+
+    /// Its attributes, under its name.
+    pub fn info(&self, name: &str) -> WalletInfo {
+        WalletInfo {
+            wallet: name.to_owned(),
+            asset_code: self.asset_code.to_string(),
+            asset_scale: self.asset_scale,
+            draw_priority: self.draw_priority,
+            scope: self.scope,
+            burn_policy: self.burn_policy,
+            frozen: self.frozen,
+            version: self.version,
+            created_at: self.created_at,
+        }
+    }
+
+    /// Its balance, with what has expired and is not booked left out.
+    pub fn balance(&self, now: Time) -> Balance {
+        let unbooked: i128 =
+            self.window.iter().filter(|own| own.expires_at <= now).map(|own| own.available.0).sum();
+        let lapsed = unbooked + self.lapse.map_or(0, |lapse| lapse.amount.0);
+        Balance {
+            available: Amount(self.available.0 - lapsed),
+            held: Amount::ZERO,
+            pending: self.pending,
+            debt: Amount::ZERO,
+        }
+    }
+
+    /// Puts a tranche into the window at its place in burn order.
+    pub fn insert_into_window(&mut self, tranche: OpenTranche) {
+        let policy = self.burn_policy;
+        let place = self.window.partition_point(|own| own.burn_order(&tranche, policy).is_lt());
+        self.window.insert(place, tranche);
+    }
+
+    /// What must hold of every wallet row; the text names what does not.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.window.len() > WINDOW_TRANCHES_MAX {
+            return Err("a wallet's window holds too many tranches");
+        }
+        let mut open = self.overflow.as_ref().map_or(Some(0), |own| Some(own.available.0));
+        for tranche in &self.window {
+            if tranche.available <= Amount::ZERO {
+                return Err("an open tranche has nothing available");
+            }
+            open = open.and_then(|sum| sum.checked_add(tranche.available.0));
+        }
+        if open != Some(self.available.0) {
+            return Err("a wallet's available amount differs from the sum of its open tranches");
+        }
+        let policy = self.burn_policy;
+        if !self.window.is_sorted_by(|a, b| a.burn_order(b, policy).is_lt()) {
+            return Err("a wallet's window is not in burn order");
+        }
+        if self.available < Amount::ZERO || self.pending < Amount::ZERO {
+            return Err("a wallet's total is negative");
+        }
+        if self.overflow.as_ref().is_some_and(|own| own.tranches == 0 || own.available <= Amount::ZERO) {
+            return Err("a wallet's overflow is empty");
+        }
+        Ok(())
+    }
+
+    /// The row.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(104 + 32 * self.window.len());
+        let mut flags = 0;
+        for (set, flag) in [
+            (self.frozen, FLAG_FROZEN),
+            (self.quarantined, FLAG_QUARANTINED),
+            (self.overflow.is_some(), FLAG_OVERFLOW),
+            (self.lapse.is_some(), FLAG_LAPSE),
+        ] {
+            flags |= if set { flag } else { 0 };
+        }
+        out.extend_from_slice(&[VERSION, flags]);
+        put_u64(&mut out, self.no.0);
+        put_text(&mut out, &self.asset_code);
+        out.push(self.asset_scale);
+        put_u64(&mut out, u64::from(self.draw_priority));
+        out.push(self.scope.code() | self.burn_policy.code() << 4);
+        put_u64(&mut out, self.version);
+        put_u64(&mut out, self.created_at.0);
+        put_u128(&mut out, self.available.0 as u128);
+        put_u128(&mut out, self.pending.0 as u128);
+        put_u64(&mut out, self.next_due_at.0.wrapping_add(1));
+        put_u64(&mut out, self.due_rows);
+        put_u64(&mut out, self.movements);
+        put_u64(&mut out, self.last_movement.0);
+        out.extend_from_slice(&self.chain_head);
+        out.push(self.window.len() as u8);
+        self.window.iter().for_each(|tranche| tranche.encode(&mut out));
+        if let Some(overflow) = &self.overflow {
+            put_u64(&mut out, overflow.tranches);
+            put_u128(&mut out, overflow.available.0 as u128);
+            out.push(u8::from(overflow.plain));
+            overflow.floor.encode(&mut out);
+        }
+        if let Some(lapse) = &self.lapse {
+            put_u64(&mut out, lapse.through.at.0);
+            out.push(lapse.through.rank as u8);
+            put_u64(&mut out, lapse.through.tranche.0);
+            put_u128(&mut out, lapse.amount.0 as u128);
+        }
+        out
+    }
+
+    /// Reads the row.
+    pub fn decode(row: &[u8]) -> Result<Wallet, Damage> {
+        let mut reader = Reader::new(row);
+        if reader.byte("wallet version")? != VERSION {
+            return Err(Damage("wallet version"));
+        }
+        let flags = reader.byte("wallet flags")?;
+        if flags & !FLAGS_KNOWN != 0 {
+            return Err(Damage("wallet flags"));
+        }
+        let total = |reader: &mut Reader<'_>| {
+            i128::try_from(reader.u128("wallet total")?).map(Amount).map_err(|_| Damage("wallet total"))
+        };
+        let no = WalletNo(reader.u64("wallet no")?);
+        let asset_code = reader.text("asset code")?.into();
+        let asset_scale = reader.byte("asset scale")?;
+        let draw_priority = reader.narrow("draw_priority")?;
+        let packed = reader.byte("wallet scope")?;
+        let mut wallet = Wallet {
+            no,
+            asset_code,
+            asset_scale,
+            draw_priority,
+            scope: ChargeScope::from_code(packed & 15)?,
+            burn_policy: BurnPolicy::from_code(packed >> 4)?,
+            frozen: flags & FLAG_FROZEN != 0,
+            quarantined: flags & FLAG_QUARANTINED != 0,
+            version: reader.u64("wallet version number")?,
+            created_at: Time(reader.u64("created_at")?),
+            available: total(&mut reader)?,
+            pending: total(&mut reader)?,
+            next_due_at: Time(reader.u64("next_due_at")?.wrapping_sub(1)),
+            due_rows: reader.u64("due rows")?,
+            movements: reader.u64("movements")?,
+            last_movement: RecordId(reader.u64("last movement")?),
+            chain_head: reader.array("chain head")?,
+            window: Vec::new(),
+            overflow: None,
+            lapse: None,
+        };
+        let count = usize::from(reader.byte("window")?);
+        if count > WINDOW_TRANCHES_MAX {
+            return Err(Damage("window"));
+        }
+        wallet.window.reserve_exact(WINDOW_TRANCHES_MAX);
+        for _ in 0..count {
+            wallet.window.push(OpenTranche::decode(&mut reader)?);
+        }
+        if flags & FLAG_OVERFLOW != 0 {
+            wallet.overflow = Some(Overflow {
+                tranches: reader.u64("overflow tranches")?,
+                available: total(&mut reader)?,
+                plain: reader.byte("overflow plain")? != 0,
+                floor: OpenTranche::decode(&mut reader)?,
+            });
+        }
+        if flags & FLAG_LAPSE != 0 {
+            let at = Time(reader.u64("lapse")?);
+            let rank = match reader.byte("lapse")? {
+                1 => DueRank::Expiry,
+                2 => DueRank::Activation,
+                _ => return Err(Damage("lapse")),
+            };
+            let tranche = crate::ids::TrancheId(reader.u64("lapse")?);
+            let through = DueKey { at, rank, tranche };
+            wallet.lapse = Some(Lapse { through, amount: total(&mut reader)? });
+        }
+        reader.finish("wallet")?;
+        Ok(wallet)
+    }
+}
