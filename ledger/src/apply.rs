@@ -12,6 +12,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::amount::Amount;
+use crate::cache::WalletCache;
 use crate::command::{Batch, Command, Debit, Item, Operation, Payer};
 use crate::ids::{Customer, OperationId, RecordId};
 use crate::rows::customer::CustomerRow;
@@ -41,12 +43,27 @@ pub struct Applied {
 
 /// Applies one batch to a shard. `shard_tag` marks the ids of a shard in which nothing has happened
 /// yet; afterwards the shard's own row tells it.
-pub fn apply_batch<S: Store + ?Sized>(store: &S, shard_tag: u16, entry: &[u8]) -> Result<Applied, LocalDamage> {
+pub fn apply_batch<S: Store + ?Sized>(
+    store: &S,
+    shard_tag: u16,
+    entry: &[u8],
+) -> Result<Applied, LocalDamage> {
+    apply_batch_cached(store, &mut WalletCache::new(0), shard_tag, entry)
+}
+
+/// As [`apply_batch`], with the wallets that the batches before have left in a cache. After an error,
+/// or where the changes are not committed, the cache must be thrown away.
+pub fn apply_batch_cached<S: Store + ?Sized>(
+    store: &S,
+    cache: &mut WalletCache,
+    shard_tag: u16,
+    entry: &[u8],
+) -> Result<Applied, LocalDamage> {
     let batch = Batch::decode(entry)?;
     let mut work = Workspace::open(store, shard_tag)?;
     work.meta.last_time = work.meta.last_time.max(batch.stamp);
     work.checkpoint();
-    let memos = read_ahead(store, &mut work, &batch)?;
+    let memos = read_ahead(store, cache, &mut work, &batch)?;
     let mut answers = Vec::with_capacity(batch.items.len());
     for (item, memo) in batch.items.iter().zip(memos) {
         let reply = match item {
@@ -57,7 +74,7 @@ pub fn apply_batch<S: Store + ?Sized>(store: &S, shard_tag: u16, entry: &[u8]) -
         answers.push(Answer { now: work.now(), reply });
     }
     let now = work.now();
-    let (changes, meta) = work.finish();
+    let (changes, meta) = work.finish(cache);
     Ok(Applied { changes, answers, digest: meta.digest, now })
 }
 
@@ -92,39 +109,43 @@ struct MemoAt {
     row: Option<Vec<u8>>,
 }
 
-/// Reads all rows that the batch will surely ask for, in one go.
+/// Reads all rows that the batch will surely ask for and that are not cached, in one go.
 fn read_ahead<S: Store + ?Sized>(
     store: &S,
+    cache: &mut WalletCache,
     work: &mut Workspace<'_, S>,
     batch: &Batch<'_>,
 ) -> Result<Vec<MemoAt>, LocalDamage> {
-    let mut keys = Vec::with_capacity(2 * batch.items.len());
-    for item in &batch.items {
-        let Item::Command { command, .. } = item else { continue };
-        keys.push(keys::memo(command.header.customer, command.header.key));
-        if let Some(wallet) = named_wallet(&command.operation) {
-            keys.push(keys::wallet(command.header.customer, wallet));
-        }
-    }
-    let borrowed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-    let rows = store.get_many(&borrowed)?;
-    let mut found = keys.into_iter().zip(rows);
-    let mut memos = Vec::with_capacity(batch.items.len());
+    let mut memo_keys = Vec::with_capacity(batch.items.len());
+    let mut wallet_keys = Vec::new();
     for item in &batch.items {
         let Item::Command { command, .. } = item else {
-            memos.push(MemoAt { key: Key::new(), row: None });
+            memo_keys.push(Key::new());
             continue;
         };
-        let Some((key, row)) = found.next() else { return Err(LocalDamage::Missing("rows read ahead")) };
-        memos.push(MemoAt { key, row });
-        if named_wallet(&command.operation).is_some()
-            && let Some((key, Some(row))) = found.next()
-        {
-            match work.adopt(key, &row) {
-                // An unsound wallet is met again, and contained, when its command is judged.
-                Ok(()) | Err(Stop::Fault(_)) => {}
-                Err(Stop::Local(damage)) => return Err(damage),
+        let customer = command.header.customer;
+        memo_keys.push(keys::memo(customer, command.header.key));
+        if let Some(wallet) = named_wallet(&command.operation) {
+            let key = keys::wallet(customer, wallet);
+            if !work.adopt_cached(cache, &key) {
+                wallet_keys.push(key);
             }
+        }
+    }
+    let asked = memo_keys.iter().filter(|key| !key.is_empty()).chain(&wallet_keys);
+    let asked: Vec<&[u8]> = asked.map(Vec::as_slice).collect();
+    let mut rows = store.get_many(&asked)?.into_iter();
+    let mut memos = Vec::with_capacity(memo_keys.len());
+    for key in memo_keys {
+        let row = if key.is_empty() { None } else { rows.next().flatten() };
+        memos.push(MemoAt { key, row });
+    }
+    for (key, row) in wallet_keys.into_iter().zip(rows) {
+        let Some(row) = row else { continue };
+        match work.adopt(key, &row) {
+            // An unsound wallet is met again, and contained, when its command is judged.
+            Ok(()) | Err(Stop::Fault(_)) => {}
+            Err(Stop::Local(damage)) => return Err(damage),
         }
     }
     Ok(memos)
@@ -256,7 +277,7 @@ impl Judged {
         let effect = Effect::Wallet(changed.info);
         Judged {
             verdict: Verdict::Applied(AppliedVerdict { operation, effect }),
-            outcome: Outcome::Applied { operation, records: 1, bystanders: Vec::new() },
+            outcome: Outcome::Applied { operation, records: 1, remaining: None, bystanders: Vec::new() },
         }
     }
 
@@ -265,6 +286,7 @@ impl Judged {
         work: &Workspace<'_, S>,
         operation: OperationId,
         movements: Vec<Posted>,
+        remaining: Option<Amount>,
         wallets: &[WalletAt],
     ) -> Result<Judged, Stop> {
         let balances: Result<Vec<_>, Stop> = wallets.iter().map(|&at| balance_of(work, at)).collect();
@@ -279,10 +301,10 @@ impl Judged {
                 .collect(),
         };
         let records = movements.len() as u64;
-        let effect = Effect::Posted { movements, balances };
+        let effect = Effect::Posted { movements, balances, remaining };
         Ok(Judged {
             verdict: Verdict::Applied(AppliedVerdict { operation, effect }),
-            outcome: Outcome::Applied { operation, records, bystanders },
+            outcome: Outcome::Applied { operation, records, remaining, bystanders },
         })
     }
 }
@@ -327,7 +349,7 @@ fn judge<S: Store + ?Sized>(
         Operation::CreateWallet(_) => return Err(Stop::Fault("a wallet is created once")),
         Operation::FreezeWallet(freeze) => Judged::wallet(work.freeze_wallet(header, freeze, first)?),
         Operation::Grant(grant) => match work.grant(header, grant, first)? {
-            Ok(granted) => Judged::posted(work, granted.operation, granted.movements, &wallets)?,
+            Ok(granted) => Judged::posted(work, granted.operation, granted.movements, None, &wallets)?,
             Err(reason) => Judged::denied(reason),
         },
         Operation::Debit(debit) => {
@@ -341,7 +363,10 @@ fn judge<S: Store + ?Sized>(
                 }
             }
             match work.debit(header, debit, &wallets)? {
-                Ok(debited) => Judged::posted(work, debited.operation, debited.movements, &wallets)?,
+                Ok(debited) => {
+                    let remaining = Some(debited.remaining);
+                    Judged::posted(work, debited.operation, debited.movements, remaining, &wallets)?
+                }
                 Err(denial) => Judged::denial(denial),
             }
         }
@@ -400,9 +425,11 @@ fn replay<S: Store + ?Sized>(
     customer: Customer<'_>,
     outcome: Outcome,
 ) -> Result<Verdict, Stop> {
-    let (operation, records, bystanders) = match outcome {
+    let (operation, records, remaining, bystanders) = match outcome {
         Outcome::Denied(denial) => return Ok(Verdict::Denied(denial)),
-        Outcome::Applied { operation, records, bystanders } => (operation, records, bystanders),
+        Outcome::Applied { operation, records, remaining, bystanders } => {
+            (operation, records, remaining, bystanders)
+        }
     };
     let mut movements = Vec::with_capacity(records as usize);
     for step in 0..records {
@@ -417,13 +444,17 @@ fn replay<S: Store + ?Sized>(
         }
     }
     let row = work.customer(&keys::customer(customer))?.ok_or(LocalDamage::Missing("a customer"))?;
-    Ok(Verdict::Applied(AppliedVerdict { operation, effect: retell(&row, movements, bystanders)? }))
+    Ok(Verdict::Applied(AppliedVerdict {
+        operation,
+        effect: retell(&row, movements, remaining, bystanders)?,
+    }))
 }
 
 /// Movements and bystanders as the first answer had them.
 fn retell(
     customer: &CustomerRow,
     movements: Vec<(RecordId, crate::rows::journal::Movement)>,
+    remaining: Option<Amount>,
     bystanders: Vec<(u64, WalletBalance)>,
 ) -> Result<Effect, LocalDamage> {
     let mut drawn = Vec::new();
@@ -441,7 +472,8 @@ fn retell(
     let mut posted = Vec::with_capacity(movements.len());
     for (id, movement) in movements {
         let nth = drawn.iter().position(|&no| no == movement.wallet_no);
-        let place = nth.and_then(|nth| free.get(nth).copied()).ok_or(LocalDamage::Missing("a drawn wallet"))?;
+        let place =
+            nth.and_then(|nth| free.get(nth).copied()).ok_or(LocalDamage::Missing("a drawn wallet"))?;
         let entry = customer.wallets.iter().find(|entry| entry.no == movement.wallet_no);
         let entry = entry.ok_or(LocalDamage::Missing("a wallet of a customer"))?;
         places[place] = Some(WalletBalance {
@@ -459,5 +491,5 @@ fn retell(
             draws: movement.draws,
         });
     }
-    Ok(Effect::Posted { movements: posted, balances: places.into_iter().flatten().collect() })
+    Ok(Effect::Posted { movements: posted, balances: places.into_iter().flatten().collect(), remaining })
 }

@@ -50,15 +50,22 @@ pub fn audit<S: Store + ?Sized>(
 ) -> Result<AuditReport, ReadError> {
     let mut work = Workspace::open(store, 0)?;
     let at = query::find(&mut work, customer, wallet)?;
-    let mut walk = Walk { findings: Vec::new(), head: [0; 32], settled: Amount::ZERO, last: RecordId::NONE, count: 0, accounts: BTreeMap::new() };
+    let mut walk = Walk {
+        findings: Vec::new(),
+        head: [0; 32],
+        settled: Amount::ZERO,
+        last: RecordId::NONE,
+        count: 0,
+        accounts: BTreeMap::new(),
+    };
     loop {
         let page = query::movements(store, customer, wallet, walk.count + 1, RUN)?;
         if page.is_empty() {
             break;
         }
-        for (id, movement) in page {
-            let row = work.get(&keys::record(id))?.ok_or(LocalDamage::Missing("a movement"))?;
-            walk.step(id, &movement, &row);
+        for entry in page {
+            let row = work.get(&keys::record(entry.id))?.ok_or(LocalDamage::Missing("a movement"))?;
+            walk.step(entry.id, &entry.movement, &row);
         }
     }
     let tranches = walk.compare(&work, at)?;
@@ -89,10 +96,16 @@ impl Walk {
                 self.findings.push(what);
             }
         };
-        expect(movement.number == self.count, format!("{id}: its number is {}, not {}", movement.number, self.count));
+        expect(
+            movement.number == self.count,
+            format!("{id}: its number is {}, not {}", movement.number, self.count),
+        );
         expect(movement.previous == self.last, format!("{id}: it does not follow {}", self.last));
         let settled = self.settled.checked_add(movement.amount);
-        expect(settled == Some(movement.settled_after), format!("{id}: the balance after does not follow from the one before"));
+        expect(
+            settled == Some(movement.settled_after),
+            format!("{id}: the balance after does not follow from the one before"),
+        );
         self.settled = movement.settled_after;
         self.last = id;
         let sum = movement.draws.iter().try_fold(Amount::ZERO, |sum, draw| sum.checked_add(draw.amount));
@@ -114,7 +127,8 @@ impl Walk {
             let left = account.granted.0 - account.consumed.0 - account.expired.0;
             let told = if movement.status == MovementStatus::Pending { 0 } else { left };
             if draw.left.0 != told || left < 0 {
-                self.findings.push(format!("{id}: what is left of {} does not follow from its draws", draw.tranche));
+                self.findings
+                    .push(format!("{id}: what is left of {} does not follow from its draws", draw.tranche));
             }
         }
     }
@@ -157,7 +171,8 @@ impl Walk {
                     TrancheLife::Expired { lost } => (Amount::ZERO, lost),
                 };
                 pending += scheduled.0;
-                let conserved = tranche.amount.0 == scheduled.0 + open.0 + account.consumed.0 + account.expired.0;
+                let conserved =
+                    tranche.amount.0 == scheduled.0 + open.0 + account.consumed.0 + account.expired.0;
                 let told = account.granted.0 + scheduled.0 == tranche.amount.0 && account.expired == lost;
                 if !conserved || !told {
                     findings.push(format!("{id}: its parts do not sum to what was granted"));

@@ -128,11 +128,11 @@ pub fn carry_out<S: Store + ?Sized>(
                 let own = wallet.window.get_mut(place).ok_or(Stop::Fault("a pick outside the window"))?;
                 own.available.0 -= amount.0;
                 emptied |= own.available == Amount::ZERO;
-                draws.push(Draw { tranche: own.id, amount, left: own.available });
+                draws.push(Draw { tranche: own.id, kind: own.kind, amount, left: own.available });
             }
             Pick::Overflow { tranche, amount } => {
                 let left = Amount(tranche.available.0 - amount.0);
-                draws.push(Draw { tranche: tranche.id, amount, left });
+                draws.push(Draw { tranche: tranche.id, kind: tranche.kind, amount, left });
                 if left > Amount::ZERO {
                     rest = Some(OpenTranche { available: left, ..tranche.clone() });
                 }
@@ -217,6 +217,35 @@ pub fn open_part<S: Store + ?Sized>(
         Some(row) => Ok(decode_open(&row)?.available),
         None => Ok(Amount::ZERO),
     }
+}
+
+/// What a charge could draw from a wallet now.
+pub fn remaining<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    at: WalletAt,
+    charge: Charge<'_>,
+) -> Result<Amount, Stop> {
+    let wallet = work.wallet(at);
+    let now = work.now();
+    let paying = wallet.window.iter().filter(|own| own.pays(charge, now));
+    let in_window: i128 = paying.map(|own| own.available.0).sum();
+    let beyond = match &wallet.overflow {
+        None => 0,
+        Some(overflow) if overflow.plain => {
+            overflow.available.0 - wallet.lapse.map_or(0, |lapse| lapse.amount.0)
+        }
+        Some(_) => {
+            let mut walk = OverflowWalk::new(wallet.no, charge);
+            let mut sum = 0;
+            for _ in 0..DRAWS_PER_DEBIT_MAX {
+                let Some(tranche) = walk.peek(work, wallet.burn_policy, now)? else { break };
+                sum += tranche.available.0;
+                walk.pop();
+            }
+            sum
+        }
+    };
+    Ok(Amount(in_window + beyond))
 }
 
 fn bring_into_window<S: Store + ?Sized>(work: &mut Workspace<'_, S>, at: WalletAt, tranche: OpenTranche) {

@@ -300,6 +300,8 @@ const EXPIRY_AT: u8 = 1;
 const EXPIRY_AFTER: u8 = 2;
 
 /// One item of a batch, decoded.
+// Nearly all items are commands: a box would cost each of them an allocation to spare the sweeps.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
     /// A caller's command, with the bytes that its fingerprint is taken over.

@@ -19,6 +19,8 @@ pub struct Debited {
     pub operation: OperationId,
     /// One movement a wallet drawn on, in draw order; `balance` is its place among the payers.
     pub movements: Vec<Posted>,
+    /// What the same debit could still draw.
+    pub remaining: Amount,
 }
 
 impl<S: Store + ?Sized> Workspace<'_, S> {
@@ -71,6 +73,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 effective_at: self.now(),
                 amount,
                 draws: &draws,
+                charge,
                 key: header.key,
                 actor: header.actor,
                 reason_code: debit.reason_code,
@@ -87,14 +90,24 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 draws,
             });
         }
-        Ok(Ok(Debited { operation: OperationId(operation.0), movements }))
+        let mut remaining = Amount::ZERO;
+        for &at in payers {
+            remaining = Amount(remaining.0.saturating_add(burn::remaining(self, at, charge)?.0));
+        }
+        Ok(Ok(Debited { operation: OperationId(operation.0), movements, remaining }))
     }
 
     /// Why what the payers have does not do.
-    fn shortage(&self, payers: &[WalletAt], there: Amount, wanted: Amount, scale: u8, cut_short: bool) -> Denial {
+    fn shortage(
+        &self,
+        payers: &[WalletAt],
+        there: Amount,
+        wanted: Amount,
+        scale: u8,
+        cut_short: bool,
+    ) -> Denial {
         let now = self.now();
-        let out_of_scope =
-            || payers.iter().any(|&at| self.wallet(at).balance(now).available > Amount::ZERO);
+        let out_of_scope = || payers.iter().any(|&at| self.wallet(at).balance(now).available > Amount::ZERO);
         if cut_short {
             Denial { reason: Reason::LimitExceeded, shortage: None }
         } else if there == Amount::ZERO && out_of_scope() {

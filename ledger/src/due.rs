@@ -14,6 +14,7 @@ use crate::codec::{Damage, Reader, put_u128};
 use crate::ids::{OperationId, RecordId, WalletNo};
 use crate::rows::journal::{MovementKind, MovementStatus, NewMovement};
 use crate::rows::keys::{self, DueKey, DueRank};
+use crate::rows::open::Charge;
 use crate::rows::tranche::{TrancheLife, TrancheRow};
 use crate::rows::wallet::Lapse;
 use crate::store::{LocalDamage, Store};
@@ -110,7 +111,8 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     /// Takes a row of what is due out again.
     pub fn delete_due(&mut self, at: WalletAt, due: DueKey) -> Result<(), Stop> {
         let wallet = self.wallet_mut(at);
-        wallet.due_rows = wallet.due_rows.checked_sub(1).ok_or(Stop::Fault("a due row too many was deleted"))?;
+        wallet.due_rows =
+            wallet.due_rows.checked_sub(1).ok_or(Stop::Fault("a due row too many was deleted"))?;
         let no = wallet.no;
         self.changes.delete(keys::due(no, due));
         Ok(())
@@ -154,14 +156,20 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 wallet.pending.0 -= tranche.amount.0;
                 wallet.available.0 += tranche.amount.0;
                 burn::open(self, at, tranche.to_open(due.tranche))?;
-                let draw = Draw { tranche: due.tranche, amount: tranche.amount, left: tranche.amount };
+                let draw = Draw {
+                    tranche: due.tranche,
+                    kind: tranche.kind,
+                    amount: tranche.amount,
+                    left: tranche.amount,
+                };
                 (MovementKind::Granted, tranche.amount, draw)
             }
             DueRank::Expiry => {
                 let lost = burn::close_expired(self, at, due.tranche, &tranche, held)?;
                 tranche.life = TrancheLife::Expired { lost };
                 self.wallet_mut(at).available.0 -= lost.0;
-                let draw = Draw { tranche: due.tranche, amount: lost, left: Amount::ZERO };
+                let draw =
+                    Draw { tranche: due.tranche, kind: tranche.kind, amount: lost, left: Amount::ZERO };
                 (MovementKind::Expired, Amount(-lost.0), draw)
             }
         };
@@ -173,6 +181,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             effective_at: due.at,
             amount,
             draws: &[draw],
+            charge: Charge::default(),
             key: "",
             actor: "",
             reason_code: "",

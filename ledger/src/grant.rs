@@ -6,6 +6,7 @@ use crate::command::{Grant, Header};
 use crate::ids::{OperationId, RecordId, TrancheId};
 use crate::rows::journal::{MovementKind, MovementStatus, NewMovement};
 use crate::rows::keys::{self, DueKey, DueRank};
+use crate::rows::open::Charge;
 use crate::rows::tranche::{TrancheLife, TrancheRow};
 use crate::store::Store;
 use crate::verdict::{Draw, Posted, Reason};
@@ -45,11 +46,14 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let ids: Vec<TrancheId> = tranches.iter().map(|_| TrancheId(self.meta.allocate())).collect();
         let groups = [MovementStatus::Posted, MovementStatus::Pending].map(|status| {
             let due_now = status == MovementStatus::Posted;
-            let draws = tranches.iter().zip(&ids).filter(|(tranche, _)| due_now == (tranche.life == TrancheLife::Open));
+            let draws = tranches
+                .iter()
+                .zip(&ids)
+                .filter(|(tranche, _)| due_now == (tranche.life == TrancheLife::Open));
             let draws: Vec<Draw> = draws
                 .map(|(tranche, &id)| {
                     let left = if due_now { tranche.amount } else { Amount::ZERO };
-                    Draw { tranche: id, amount: tranche.amount, left }
+                    Draw { tranche: id, kind: tranche.kind, amount: tranche.amount, left }
                 })
                 .collect();
             (status, draws)
@@ -81,6 +85,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 effective_at: self.now(),
                 amount,
                 draws: &draws,
+                charge: Charge::default(),
                 key: header.key,
                 actor: header.actor,
                 reason_code: "",

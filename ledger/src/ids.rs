@@ -121,7 +121,9 @@ mod tests {
 
     #[test]
     fn a_text_that_is_not_an_id_of_that_kind_is_refused() {
-        for text in ["", "trn_", "trn_00000000000", "mov_0000000000000", "trn_gzzzzzzzzzzzz", "trn_000000000000Z"] {
+        for text in
+            ["", "trn_", "trn_00000000000", "mov_0000000000000", "trn_gzzzzzzzzzzzz", "trn_000000000000Z"]
+        {
             assert_eq!(TrancheId::parse(text), None, "{text:?}");
         }
     }

@@ -3,11 +3,16 @@
 //! A read is judged at a ledger time and counts what is due by then as if it were booked; it changes
 //! nothing. Its cost grows with what it lists, and with a backlog that is due and not booked yet.
 
+use std::collections::BTreeMap;
+
 use crate::amount::Amount;
 use crate::burn;
+use crate::codec::Reader;
+use crate::command::TrancheKind;
 use crate::ids::{Customer, RecordId, TrancheId};
-use crate::rows::journal::{Movement, RUN_MOVEMENTS, Record};
+use crate::rows::journal::{self, Movement, RUN_MOVEMENTS, Record};
 use crate::rows::keys;
+use crate::rows::open::OpenTranche;
 use crate::rows::tranche::{TrancheLife, TrancheRow};
 use crate::store::{LocalDamage, Store};
 use crate::time::Time;
@@ -211,7 +216,9 @@ fn view_tranche<S: Store + ?Sized>(
     let zero = Amount::ZERO;
     let (status, available, consumed, expired) = match tranche.life {
         TrancheLife::Scheduled => (TrancheStatus::Scheduled, zero, zero, zero),
-        TrancheLife::Expired { lost } => (TrancheStatus::Expired, zero, Amount(tranche.amount.0 - lost.0), lost),
+        TrancheLife::Expired { lost } => {
+            (TrancheStatus::Expired, zero, Amount(tranche.amount.0 - lost.0), lost)
+        }
         TrancheLife::Open => {
             let open = burn::open_part(work, at, id, &tranche)?;
             let status = if open > zero { TrancheStatus::Active } else { TrancheStatus::Exhausted };
@@ -221,6 +228,119 @@ fn view_tranche<S: Store + ?Sized>(
     Ok(TrancheView { id, tranche, status, available, consumed, expired })
 }
 
+/// A tranche that counts in a balance: active with something available, or scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenView {
+    /// Its id.
+    pub id: TrancheId,
+    /// What sort of credit.
+    pub kind: TrancheKind,
+    /// What may be spent of it now.
+    pub available: Amount,
+    /// What will be, once it is active.
+    pub pending: Amount,
+    /// Until when, [`Time::NEVER`] for ever.
+    pub expires_at: Time,
+}
+
+/// The tranches of a wallet that count in its balance at `now`, in order of creation.
+pub fn open_tranches<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    wallet: &str,
+    now: Time,
+) -> Result<Vec<OpenView>, ReadError> {
+    let (work, at) = settled(store, customer, wallet, now)?;
+    let own = work.wallet(at);
+    let active = |tranche: &OpenTranche| OpenView {
+        id: tranche.id,
+        kind: tranche.kind,
+        available: tranche.available,
+        pending: Amount::ZERO,
+        expires_at: tranche.expires_at,
+    };
+    let mut found: BTreeMap<TrancheId, OpenView> =
+        own.window.iter().map(|tranche| (tranche.id, active(tranche))).collect();
+    if own.overflow.is_some() {
+        for_each_row(&work, &keys::open_of(own.no), |_, row| {
+            let mut reader = Reader::new(row);
+            let tranche = OpenTranche::decode(&mut reader)?;
+            found.insert(tranche.id, active(&tranche));
+            Ok(())
+        })?;
+    }
+    if own.pending > Amount::ZERO {
+        for_each_row(&work, &keys::due_of(own.no), |key, _| {
+            let due = keys::parse_due(key)?;
+            if due.rank == keys::DueRank::Activation {
+                let row = work.get(&keys::tranche(own.no, due.tranche))?;
+                let row = TrancheRow::decode(&row.ok_or(LocalDamage::Missing("a scheduled tranche"))?)?;
+                let (kind, pending, expires_at) = (row.kind, row.amount, row.expires_at);
+                let view = OpenView { id: due.tranche, kind, available: Amount::ZERO, pending, expires_at };
+                found.insert(due.tranche, view);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found.into_values().collect())
+}
+
+fn for_each_row<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    prefix: &[u8],
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), LocalDamage>,
+) -> Result<(), LocalDamage> {
+    let until = keys::end_of(prefix);
+    let mut from = prefix.to_vec();
+    loop {
+        let rows = work.scan(&from, &until, PAGE_ROWS_MAX)?;
+        let Some((last, _)) = rows.last() else { return Ok(()) };
+        from = last.clone();
+        from.push(0);
+        rows.iter().try_for_each(|(key, row)| visit(key, row))?;
+    }
+}
+
+/// One tranche of a wallet at `now`.
+pub fn tranche<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    wallet: &str,
+    now: Time,
+    id: TrancheId,
+) -> Result<Option<TrancheView>, ReadError> {
+    let before = (id.0 > 0).then(|| TrancheId(id.0 - 1));
+    let found = tranches(store, customer, wallet, now, before, false, 1)?;
+    Ok(found.into_iter().find(|own| own.id == id))
+}
+
+/// The wallet that a movement belongs to, among a customer's wallets.
+pub fn wallet_of_movement<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    id: RecordId,
+) -> Result<Option<String>, ReadError> {
+    let work = Workspace::open(store, 0)?;
+    let row = work.customer(&keys::customer(customer))?.ok_or(ReadError::NotFound(NotFound::Customer))?;
+    let Some(record) = work.get(&keys::record(id))? else { return Ok(None) };
+    let Record::Movement(movement) = Record::decode(id, &record)? else { return Ok(None) };
+    let entry = row.wallets.into_iter().find(|entry| entry.no == movement.wallet_no);
+    Ok(entry.map(|entry| entry.wallet))
+}
+
+/// A movement with its place in its wallet's hash chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// Its id.
+    pub id: RecordId,
+    /// The movement.
+    pub movement: Movement,
+    /// The head of the chain before it.
+    pub previous_hash: [u8; 32],
+    /// The head of the chain after it.
+    pub hash: [u8; 32],
+}
+
 /// A wallet's movements in order of their numbers, from number `from` (1 is the first); as booked.
 pub fn movements<S: Store + ?Sized>(
     store: &S,
@@ -228,31 +348,73 @@ pub fn movements<S: Store + ?Sized>(
     wallet: &str,
     from: u64,
     limit: usize,
-) -> Result<Vec<(RecordId, Movement)>, ReadError> {
+) -> Result<Vec<LedgerEntry>, ReadError> {
     let mut work = Workspace::open(store, 0)?;
     let at = find(&mut work, customer, wallet)?;
-    let last = work.wallet(at).movements;
     let from = from.max(1);
-    if limit == 0 || from > last {
-        return Ok(Vec::new());
+    let until = work.wallet(at).movements.min(from.saturating_add(limit as u64).saturating_sub(1));
+    let mut found = Vec::new();
+    if from > until {
+        return Ok(found);
     }
-    let until = last.min(from.saturating_add(limit as u64 - 1));
-    let mut found = Vec::with_capacity((until - from + 1) as usize);
-    // A run of 64 is walked backwards from the movement before the next run, or from the last one.
-    let mut id = movement_at_end_of_run(&work, at, (until - 1) / RUN_MOVEMENTS)?;
+    for run in (from - 1) / RUN_MOVEMENTS..=(until - 1) / RUN_MOVEMENTS {
+        let entries = run_of_movements(&work, at, run)?;
+        found.extend(entries.into_iter().filter(|own| (from..=until).contains(&own.movement.number)));
+    }
+    Ok(found)
+}
+
+/// A run of up to 64 movements: walked backwards from its last one, chained forwards.
+fn run_of_movements<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    at: WalletAt,
+    run: u64,
+) -> Result<Vec<LedgerEntry>, ReadError> {
+    let wallet = work.wallet(at);
+    let begin = run_begin(work, at, run)?.ok_or(LocalDamage::Missing("the begin of a run of movements"))?;
+    let mut id = match run_begin(work, at, run + 1)? {
+        None => wallet.last_movement,
+        Some(next) => movement(work, next.first)?.0.previous,
+    };
+    let mut walked = Vec::with_capacity(RUN_MOVEMENTS as usize);
     loop {
-        let movement = movement(&work, id)?;
-        let (number, previous) = (movement.number, movement.previous);
-        if number <= until {
-            found.push((id, movement));
-        }
-        if number <= from {
+        let (movement, row) = movement(work, id)?;
+        let previous = movement.previous;
+        walked.push((id, movement, row));
+        if id == begin.first {
             break;
+        }
+        if walked.len() as u64 > RUN_MOVEMENTS {
+            return Err(LocalDamage::Missing("the first of a run of movements").into());
         }
         id = previous;
     }
-    found.reverse();
-    Ok(found)
+    let mut head = begin.head_before;
+    let mut entries = Vec::with_capacity(walked.len());
+    for (id, movement, row) in walked.into_iter().rev() {
+        let previous_hash = head;
+        head = journal::chain(&head, &row);
+        entries.push(LedgerEntry { id, movement, previous_hash, hash: head });
+    }
+    Ok(entries)
+}
+
+struct RunBegin {
+    first: RecordId,
+    head_before: [u8; 32],
+}
+
+fn run_begin<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    at: WalletAt,
+    run: u64,
+) -> Result<Option<RunBegin>, ReadError> {
+    let Some(row) = work.get(&keys::run(work.wallet(at).no, run))? else { return Ok(None) };
+    let mut reader = Reader::new(&row);
+    let first = RecordId(u64::from_be_bytes(reader.array("the begin of a run")?));
+    let head_before = reader.array("the begin of a run")?;
+    reader.finish("the begin of a run")?;
+    Ok(Some(RunBegin { first, head_before }))
 }
 
 /// One movement of a wallet; `None` where the record is not one of its movements.
@@ -261,36 +423,27 @@ pub fn movement_by_id<S: Store + ?Sized>(
     customer: Customer<'_>,
     wallet: &str,
     id: RecordId,
-) -> Result<Option<Movement>, ReadError> {
+) -> Result<Option<LedgerEntry>, ReadError> {
     let mut work = Workspace::open(store, 0)?;
     let at = find(&mut work, customer, wallet)?;
     let Some(row) = work.get(&keys::record(id))? else { return Ok(None) };
     match Record::decode(id, &row)? {
-        Record::Movement(movement) if movement.wallet_no == work.wallet(at).no => Ok(Some(movement)),
+        Record::Movement(movement) if movement.wallet_no == work.wallet(at).no => {
+            let run = run_of_movements(&work, at, (movement.number - 1) / RUN_MOVEMENTS)?;
+            Ok(run.into_iter().find(|own| own.id == id))
+        }
         _ => Ok(None),
     }
 }
 
-fn movement<S: Store + ?Sized>(work: &Workspace<'_, S>, id: RecordId) -> Result<Movement, ReadError> {
+fn movement<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    id: RecordId,
+) -> Result<(Movement, Vec<u8>), ReadError> {
     let row = work.get(&keys::record(id))?.ok_or(LocalDamage::Missing("a movement"))?;
     match Record::decode(id, &row)? {
-        Record::Movement(movement) => Ok(movement),
+        Record::Movement(movement) => Ok((movement, row)),
         Record::Wallet(_) => Err(LocalDamage::Missing("a movement").into()),
-    }
-}
-
-fn movement_at_end_of_run<S: Store + ?Sized>(
-    work: &Workspace<'_, S>,
-    at: WalletAt,
-    run: u64,
-) -> Result<RecordId, ReadError> {
-    let wallet = work.wallet(at);
-    match work.get(&keys::run(wallet.no, run + 1))? {
-        None => Ok(wallet.last_movement),
-        Some(row) => {
-            let begin = row.first_chunk::<8>().ok_or(LocalDamage::Missing("the begin of a run"))?;
-            Ok(movement(work, RecordId(u64::from_be_bytes(*begin)))?.previous)
-        }
     }
 }
 

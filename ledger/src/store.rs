@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
-use xxhash_rust::xxh3::{Xxh3Builder, xxh3_128_with_seed};
+use xxhash_rust::xxh3::{Xxh3, Xxh3Builder};
 
 use crate::codec::Damage;
 use crate::rows::keys::{self, Key};
@@ -62,13 +62,23 @@ pub enum LocalDamage {
 /// A row's new value, or `None` for a row that is deleted.
 pub type Change = Option<Vec<u8>>;
 
-/// The changes of a batch. Point rows keep the order in which they were first written, ordered ones
-/// that of their keys; both are the same on every replica.
+/// How one write is taken back.
+#[derive(Debug)]
+enum Undo {
+    /// A point row that the batch had not touched: it is the last one.
+    NewPoint,
+    /// A point row, by its place, and what the batch had made of it.
+    Point(usize, Change),
+    /// An ordered row, and what the batch had made of it.
+    Ordered(Key, Option<Change>),
+}
+
+/// The changes of a batch, in an order that is the same on every replica.
 #[derive(Debug, Default)]
 pub struct Changes {
     points: IndexMap<Key, Change, Xxh3Builder>,
     ordered: BTreeMap<Key, Change>,
-    undo: Vec<(Key, Option<Change>)>,
+    undo: Vec<Undo>,
 }
 
 impl Changes {
@@ -83,22 +93,29 @@ impl Changes {
     }
 
     /// The touched rows with `from <= key < until`, of the ordered tables.
-    pub fn range<'c>(&'c self, from: &[u8], until: &[u8]) -> impl DoubleEndedIterator<Item = (&'c Key, &'c Change)> {
+    pub fn range<'c>(
+        &'c self,
+        from: &[u8],
+        until: &[u8],
+    ) -> impl DoubleEndedIterator<Item = (&'c Key, &'c Change)> {
         self.ordered.range::<[u8], _>((std::ops::Bound::Included(from), std::ops::Bound::Excluded(until)))
     }
 
     /// Writes or deletes a row.
     pub fn set(&mut self, key: Key, change: Change) {
-        let table = keys::is_ordered(&key);
-        let before = match table {
-            true => self.ordered.insert(key.clone(), change),
-            false => self.points.insert(key.clone(), change),
+        let undo = if keys::is_ordered(&key) {
+            let before = self.ordered.insert(key.clone(), change);
+            Undo::Ordered(key, before)
+        } else {
+            match self.points.insert_full(key, change) {
+                (_, None) => Undo::NewPoint,
+                (place, Some(before)) => Undo::Point(place, before),
+            }
         };
-        self.undo.push((key, before));
+        self.undo.push(undo);
     }
 
-    /// Writes a row that no command reads back within the batch and that is written once: needs no
-    /// note of what was there before beyond that it was nothing.
+    /// Writes a row.
     pub fn put(&mut self, key: Key, row: Vec<u8>) {
         self.set(key, Some(row));
     }
@@ -115,14 +132,12 @@ impl Changes {
 
     /// Takes back all since [`Changes::begin`].
     pub fn roll_back(&mut self) {
-        while let Some((key, before)) = self.undo.pop() {
-            let ordered = keys::is_ordered(&key);
-            match before {
-                Some(change) if ordered => drop(self.ordered.insert(key, change)),
-                Some(change) => drop(self.points.insert(key, change)),
-                None if ordered => drop(self.ordered.remove(&key)),
-                // The newest point row is the last one: popping keeps the order of the others.
-                None => drop(self.points.pop()),
+        while let Some(undo) = self.undo.pop() {
+            match undo {
+                Undo::NewPoint => drop(self.points.pop()),
+                Undo::Point(place, before) => self.points[place] = before,
+                Undo::Ordered(key, Some(before)) => drop(self.ordered.insert(key, before)),
+                Undo::Ordered(key, None) => drop(self.ordered.remove(&key)),
             }
         }
     }
@@ -132,6 +147,13 @@ impl Changes {
         let point = self.points.iter().map(|(key, change)| (key.as_slice(), change.as_deref()));
         let ordered = self.ordered.iter().map(|(key, change)| (key.as_slice(), change.as_deref()));
         point.chain(ordered)
+    }
+
+    /// Ends the batch: from here on the point rows are in the order of their keys too, which a
+    /// store inserts faster.
+    pub fn sort(&mut self) {
+        self.undo.clear();
+        self.points.sort_unstable_keys();
     }
 
     /// How many rows are changed.
@@ -146,16 +168,16 @@ impl Changes {
 
     /// A hash of all changes, rolled on from `digest`.
     pub fn digest(&self, digest: u128) -> u128 {
-        let mut bytes = Vec::with_capacity(64 + 192 * self.len());
-        bytes.extend_from_slice(&digest.to_le_bytes());
+        let mut hash = Xxh3::new();
+        hash.update(&digest.to_le_bytes());
         for (key, change) in self.iter() {
-            bytes.extend_from_slice(&(key.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(key);
-            let length = change.map_or(u32::MAX, |row| row.len() as u32);
-            bytes.extend_from_slice(&length.to_le_bytes());
-            bytes.extend_from_slice(change.unwrap_or_default());
+            let row_bytes = change.map_or(u32::MAX, |row| row.len() as u32);
+            let lengths = u64::from(key.len() as u32) << 32 | u64::from(row_bytes);
+            hash.update(&lengths.to_le_bytes());
+            hash.update(key);
+            hash.update(change.unwrap_or_default());
         }
-        xxh3_128_with_seed(&bytes, 0)
+        hash.digest128()
     }
 }
 

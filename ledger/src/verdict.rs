@@ -5,7 +5,7 @@
 //! stored, and the same key may be tried again.
 
 use crate::amount::Amount;
-use crate::command::{BurnPolicy, ChargeScope};
+use crate::command::{BurnPolicy, ChargeScope, TrancheKind};
 use crate::ids::{OperationId, RecordId, TrancheId};
 use crate::rows::journal::{MovementKind, MovementStatus};
 use crate::time::Time;
@@ -77,6 +77,10 @@ pub enum Effect {
         movements: Vec<Posted>,
         /// Every wallet that the command could have drawn on, in draw order, as it is after.
         balances: Vec<WalletBalance>,
+        /// For a debit: what the same debit could still draw from those wallets, all tranches that
+        /// fit its charge counted (of scoped tranches beyond a wallet's first eight, the first
+        /// 1,000 in burn order). `None` for a grant.
+        remaining: Option<Amount>,
     },
 }
 
@@ -102,6 +106,8 @@ pub struct Posted {
 pub struct Draw {
     /// The tranche.
     pub tranche: TrancheId,
+    /// What sort of credit it is.
+    pub kind: TrancheKind,
     /// How much, above zero.
     pub amount: Amount,
     /// What is available of the tranche after the command.

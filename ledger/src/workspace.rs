@@ -6,6 +6,7 @@
 use indexmap::IndexMap;
 use xxhash_rust::xxh3::Xxh3Builder;
 
+use crate::cache::WalletCache;
 use crate::codec::Damage;
 use crate::ids::{OperationId, RecordId};
 use crate::rows::customer::CustomerRow;
@@ -143,6 +144,16 @@ impl<'s, S: Store + ?Sized> Workspace<'s, S> {
         Ok(found)
     }
 
+    /// Brings a wallet to hand that the cache has.
+    pub fn adopt_cached(&mut self, cache: &mut WalletCache, key: &[u8]) -> bool {
+        if self.wallets.contains_key(key) {
+            return true;
+        }
+        let Some((key, wallet)) = cache.take(key) else { return false };
+        self.wallets.insert(key, Slot { wallet, dirty: false, saved: false });
+        true
+    }
+
     /// Brings wallets to hand whose rows were read ahead.
     pub fn adopt(&mut self, key: Key, row: &[u8]) -> Result<(), Stop> {
         if self.wallets.contains_key(&key) {
@@ -243,12 +254,14 @@ impl<'s, S: Store + ?Sized> Workspace<'s, S> {
     }
 
     /// Ends the batch: wallets are written to their rows, the digest rolls on.
-    pub fn finish(mut self) -> (Changes, Meta) {
+    pub fn finish(mut self, cache: &mut WalletCache) -> (Changes, Meta) {
         for (key, slot) in std::mem::take(&mut self.wallets) {
             if slot.dirty {
-                self.changes.put(key, slot.wallet.encode());
+                self.changes.put(key.clone(), slot.wallet.encode());
             }
+            cache.put(key, slot.wallet);
         }
+        self.changes.sort();
         self.meta.digest = self.changes.digest(self.meta.digest);
         self.changes.put(keys::META.to_vec(), self.meta.encode());
         (self.changes, self.meta)

@@ -10,9 +10,10 @@ use sha2::{Digest, Sha256};
 
 use crate::amount::Amount;
 use crate::codec::{Damage, Reader, put_amount, put_text, put_u64, put_u128};
-use crate::command::{BurnPolicy, ChargeScope, put_metadata};
+use crate::command::{BurnPolicy, ChargeScope, ChargeType, TrancheKind, put_metadata};
 use crate::ids::{OperationId, RecordId, SHARD_TAG_BITS, TrancheId, WalletNo};
 use crate::rows::memo::{balance, put_balance};
+use crate::rows::open::Charge;
 use crate::time::Time;
 use crate::verdict::{Balance, Draw, WalletInfo};
 
@@ -122,6 +123,10 @@ pub struct Movement {
     pub balance_after: Balance,
     /// What it took from, or put into, each tranche.
     pub draws: Vec<Draw>,
+    /// What was charged for, for a debit that says so.
+    pub charge_type: Option<ChargeType>,
+    /// The feature charged for; empty is none.
+    pub feature: String,
     /// The key of the command; empty for what the shard books itself.
     pub key: String,
     /// Who asked; may be empty.
@@ -147,6 +152,8 @@ pub struct NewMovement<'a> {
     pub amount: Amount,
     /// As [`Movement::draws`].
     pub draws: &'a [Draw],
+    /// What was charged for.
+    pub charge: Charge<'a>,
     /// As [`Movement::key`].
     pub key: &'a str,
     /// As [`Movement::actor`].
@@ -186,6 +193,7 @@ const FLAG_ACTOR: u8 = 4;
 const FLAG_REASON: u8 = 8;
 const FLAG_REFERENCE: u8 = 16;
 const FLAG_METADATA: u8 = 32;
+const FLAG_FEATURE: u8 = 64;
 
 /// The row of a movement.
 pub fn encode_movement(place: &Place, movement: &NewMovement<'_>) -> Vec<u8> {
@@ -197,11 +205,14 @@ pub fn encode_movement(place: &Place, movement: &NewMovement<'_>) -> Vec<u8> {
         (!movement.reason_code.is_empty(), FLAG_REASON),
         (!movement.reference.is_empty(), FLAG_REFERENCE),
         (!movement.metadata.is_empty(), FLAG_METADATA),
+        (movement.charge.feature.is_some(), FLAG_FEATURE),
     ] {
         flags |= if set { flag } else { 0 };
     }
     let mut out = Vec::with_capacity(96 + movement.key.len() + 12 * movement.draws.len());
-    out.extend_from_slice(&[VERSION, TAG_MOVEMENT, movement.kind as u8, flags, BURN_ORDER_VERSION]);
+    let charge_type = movement.charge.charge_type.map_or(0, ChargeType::code);
+    let packed = BURN_ORDER_VERSION | charge_type << 4;
+    out.extend_from_slice(&[VERSION, TAG_MOVEMENT, movement.kind as u8, flags, packed]);
     put_u64(&mut out, place.wallet_no.0);
     put_u64(&mut out, place.number);
     // The distances are small; whole ids would not be.
@@ -217,11 +228,13 @@ pub fn encode_movement(place: &Place, movement: &NewMovement<'_>) -> Vec<u8> {
     put_u64(&mut out, movement.draws.len() as u64);
     for draw in movement.draws {
         put_u64(&mut out, draw.tranche.0);
+        out.push(draw.kind.code());
         put_u128(&mut out, draw.amount.0 as u128);
         put_u128(&mut out, draw.left.0 as u128);
     }
     put_text(&mut out, movement.key);
     for (flag, text) in [
+        (FLAG_FEATURE, movement.charge.feature.unwrap_or_default()),
         (FLAG_ACTOR, movement.actor),
         (FLAG_REASON, movement.reason_code),
         (FLAG_REFERENCE, movement.reference),
@@ -304,9 +317,14 @@ impl Record {
 fn decode_movement(id: RecordId, reader: &mut Reader<'_>) -> Result<Movement, Damage> {
     let kind = MovementKind::from_code(reader.byte("movement kind")?)?;
     let flags = reader.byte("movement flags")?;
-    if reader.byte("burn order version")? != BURN_ORDER_VERSION {
+    let packed = reader.byte("burn order version")?;
+    if packed & 15 != BURN_ORDER_VERSION {
         return Err(Damage("burn order version"));
     }
+    let charge_type = match packed >> 4 {
+        0 => None,
+        code => Some(ChargeType::from_code(code)?),
+    };
     let wallet_no = WalletNo(reader.u64("wallet no")?);
     let number = reader.u64("movement number")?;
     let operation = OperationId(id.0.wrapping_sub(reader.u64("operation")?));
@@ -328,13 +346,15 @@ fn decode_movement(id: RecordId, reader: &mut Reader<'_>) -> Result<Movement, Da
     };
     for _ in 0..count {
         let tranche = TrancheId(reader.u64("draw")?);
-        draws.push(Draw { tranche, amount: figure(reader)?, left: figure(reader)? });
+        let kind = TrancheKind::from_code(reader.byte("draw")?)?;
+        draws.push(Draw { tranche, kind, amount: figure(reader)?, left: figure(reader)? });
     }
     let key = reader.text("key")?.to_owned();
     let mut text = |flag| match flags & flag {
         0 => Ok(String::new()),
         _ => reader.text("movement text").map(str::to_owned),
     };
+    let feature = text(FLAG_FEATURE)?;
     let (actor, reason_code, reference) = (text(FLAG_ACTOR)?, text(FLAG_REASON)?, text(FLAG_REFERENCE)?);
     let metadata = match flags & FLAG_METADATA {
         0 => Vec::new(),
@@ -357,6 +377,8 @@ fn decode_movement(id: RecordId, reader: &mut Reader<'_>) -> Result<Movement, Da
         settled_after,
         balance_after,
         draws,
+        charge_type,
+        feature,
         key,
         actor,
         reason_code,

@@ -11,6 +11,9 @@ use crate::time::Time;
 use crate::verdict::{Balance, Denial, Reason, Shortage, WalletBalance};
 
 const VERSION: u8 = 1;
+const APPLIED: u8 = 1;
+const APPLIED_DEBIT: u8 = 2;
+const DENIED: u8 = 3;
 
 /// A remembered verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub enum Outcome {
         operation: OperationId,
         /// How many records it wrote.
         records: u64,
+        /// For a debit, what the same debit could still draw.
+        remaining: Option<Amount>,
         /// Wallets that it could have drawn on and did not: place in draw order, balance.
         bystanders: Vec<(u64, WalletBalance)>,
     },
@@ -47,10 +52,13 @@ impl Memo {
         out.extend_from_slice(&self.expires_at.0.to_le_bytes());
         out.extend_from_slice(&self.fingerprint);
         match &self.outcome {
-            Outcome::Applied { operation, records, bystanders } => {
-                out.push(1);
+            Outcome::Applied { operation, records, remaining, bystanders } => {
+                out.push(if remaining.is_some() { APPLIED_DEBIT } else { APPLIED });
                 put_u64(&mut out, operation.0);
                 put_u64(&mut out, *records);
+                if let Some(remaining) = remaining {
+                    put_amount(&mut out, *remaining);
+                }
                 put_u64(&mut out, bystanders.len() as u64);
                 for (place, own) in bystanders {
                     put_u64(&mut out, *place);
@@ -61,7 +69,7 @@ impl Memo {
                 }
             }
             Outcome::Denied(denial) => {
-                out.push(2);
+                out.push(DENIED);
                 out.push(denial.reason as u8);
                 match denial.shortage {
                     None => out.push(0),
@@ -86,9 +94,13 @@ impl Memo {
         let expires_at = Time(u64::from_le_bytes(reader.array("memo expiry")?));
         let fingerprint = reader.array("fingerprint")?;
         let outcome = match reader.byte("memo outcome")? {
-            1 => {
+            tag @ (APPLIED | APPLIED_DEBIT) => {
                 let operation = OperationId(reader.u64("operation")?);
                 let records = reader.u64("records")?;
+                let remaining = match tag {
+                    APPLIED_DEBIT => Some(reader.amount("remaining")?),
+                    _ => None,
+                };
                 let count: usize = reader.narrow("bystanders")?;
                 let mut bystanders = Vec::with_capacity(count.min(64));
                 for _ in 0..count {
@@ -101,9 +113,9 @@ impl Memo {
                     };
                     bystanders.push((place, own));
                 }
-                Outcome::Applied { operation, records, bystanders }
+                Outcome::Applied { operation, records, remaining, bystanders }
             }
-            2 => {
+            DENIED => {
                 let reason = Reason::from_code(reader.byte("reason")?).ok_or(Damage("reason"))?;
                 let shortage = match reader.byte("shortage")? {
                     0 => None,
@@ -132,7 +144,6 @@ pub(crate) fn put_balance(out: &mut Vec<u8>, balance: &Balance) {
 
 /// Reads the figures of a balance.
 pub(crate) fn balance(reader: &mut Reader<'_>) -> Result<Balance, Damage> {
-    let mut figure =
-        || i128::try_from(reader.u128("balance")?).map(Amount).map_err(|_| Damage("balance"));
+    let mut figure = || i128::try_from(reader.u128("balance")?).map(Amount).map_err(|_| Damage("balance"));
     Ok(Balance { available: figure()?, held: figure()?, pending: figure()?, debt: figure()? })
 }

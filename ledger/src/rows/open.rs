@@ -44,7 +44,7 @@ pub struct Class<'a> {
 }
 
 /// What a debit is for: what a tranche's limits are held against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Charge<'a> {
     /// Usage, fixed, or untyped.
     pub charge_type: Option<ChargeType>,

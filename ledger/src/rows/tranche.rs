@@ -83,7 +83,11 @@ impl TrancheRow {
             reason_code: spec.reason_code.to_owned(),
             external_reference: spec.external_reference.to_owned(),
             cost: spec.cost.map(|cost| (cost.currency.to_owned(), cost.amount)),
-            metadata: spec.metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            metadata: spec
+                .metadata
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             granted_by: RecordId::NONE,
         }
     }
@@ -135,7 +139,8 @@ impl TrancheRow {
                 put_decimal(&mut out, *amount);
             }
         }
-        let pairs: Vec<_> = self.metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let pairs: Vec<_> =
+            self.metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         put_metadata(&mut out, &pairs);
         put_u64(&mut out, self.granted_by.0);
         out

@@ -1,0 +1,239 @@
+//! The API: requests in, judged by their shard, answers out.
+//!
+//! ```text
+//!   request --> commands (shape, what only a leader resolves) --> Shard::submit --> render / refusal
+//!           --> reads                                         --> Shard::read   --> render / refusal
+//! ```
+//! [`Api`] holds plain functions over the messages of the contract; the gRPC services in [`service`]
+//! only unwrap requests and wrap responses, so that the simulation runs the same code.
+
+pub mod commands;
+pub mod page;
+pub mod reads;
+pub mod refusal;
+pub mod render;
+pub mod service;
+pub mod shape;
+
+use std::sync::Arc;
+
+use purser_ledger::command::{Command, Operation, Payer};
+use purser_ledger::ids::Customer;
+use purser_ledger::query;
+use purser_ledger::time::{Span, Time};
+use purser_ledger::verdict::{Applied, Effect, Reply, Verdict, WalletInfo};
+use purser_proto::v1;
+use tonic::Status;
+
+use crate::clock::{Clock, ClockError};
+use crate::cluster::ShardMap;
+use crate::shard::{Shard, Witness};
+use refusal::{Pairs, malformed, refuse};
+
+/// The API of one node.
+#[derive(Clone)]
+pub struct Api {
+    shards: Arc<[Shard]>,
+    map: ShardMap,
+    clock: Arc<Clock>,
+}
+
+/// A write that took effect, now or before.
+struct Written {
+    applied: Applied,
+    witness: Witness,
+    replayed: bool,
+}
+
+impl Written {
+    fn receipt(&self) -> Option<v1::Receipt> {
+        Some(render::receipt(&self.applied, &self.witness, self.replayed))
+    }
+
+    fn wallet(&self) -> Result<&WalletInfo, Status> {
+        match &self.applied.effect {
+            Effect::Wallet(info) => Ok(info),
+            Effect::Posted { .. } => Err(refuse("INTERNAL", "the stored answer is of another sort", Pairs::new())),
+        }
+    }
+}
+
+impl Api {
+    /// An API over the shards of a node, in the order of their ids.
+    pub fn new(shards: Arc<[Shard]>, map: ShardMap, clock: Arc<Clock>) -> Api {
+        Api { shards, map, clock }
+    }
+
+    fn shard_of(&self, customer: Customer<'_>) -> Result<&Shard, Status> {
+        let id = self.map.shard_of(customer);
+        self.shards
+            .get(usize::from(id.0))
+            .ok_or_else(|| refuse("INTERNAL", format!("shard {id} is not served here"), Pairs::new()))
+    }
+
+    async fn write(&self, command: Command<'_>) -> Result<Written, Status> {
+        let shard = self.shard_of(command.header.customer)?;
+        let placed = shard.submit(&command).await.map_err(refusal::from_shard)?;
+        let witness = placed.witness;
+        match placed.reply {
+            Reply::Verdict { replayed, verdict: Verdict::Applied(applied) } => {
+                Ok(Written { applied, witness, replayed })
+            }
+            Reply::Verdict { replayed, verdict: Verdict::Denied(denial) } => {
+                Err(refusal::denied(&denial, &pairs_of(&command), &witness, replayed))
+            }
+            Reply::KeyReused => Err(refuse(
+                "IDEMPOTENCY_KEY_REUSED",
+                "this key was used for another request; nothing changed",
+                Pairs::new(),
+            )),
+            Reply::KeyTooOld => {
+                let valid_until = shape::rfc3339(command.header.valid_until);
+                Err(refuse(
+                    "KEY_TOO_OLD",
+                    format!("the command came after its valid_until ({valid_until}); it took no effect"),
+                    Pairs::from([("valid_until".to_owned(), valid_until)]),
+                ))
+            }
+            Reply::Backlog => Err(refusal::unavailable(
+                "more is due in this wallet than one command books; it is being booked: \
+                 try again with the same key",
+            )),
+            Reply::Fault(what) => Err(refuse(
+                "CUSTOMER_QUARANTINED",
+                format!("an invariant failed ({what}); nothing of the command was kept"),
+                Pairs::from([("customer".to_owned(), command.header.customer.id.to_owned())]),
+            )),
+            Reply::Swept { .. } => Err(refuse("INTERNAL", "a sweep's answer came to a caller", Pairs::new())),
+        }
+    }
+
+    /// Creates a wallet.
+    pub async fn create_wallet(&self, request: &v1::CreateWalletRequest) -> Result<v1::CreateWalletResponse, Status> {
+        let command = commands::create_wallet(request, self.clock.now()).map_err(malformed)?;
+        let written = self.write(command).await?;
+        let wallet = Some(render::wallet(&request.customer, written.wallet()?));
+        Ok(v1::CreateWalletResponse { receipt: written.receipt(), wallet })
+    }
+
+    /// Freezes or thaws a wallet.
+    pub async fn freeze_wallet(&self, request: &v1::FreezeWalletRequest) -> Result<v1::FreezeWalletResponse, Status> {
+        let command = commands::freeze_wallet(request, self.clock.now()).map_err(malformed)?;
+        let written = self.write(command).await?;
+        let wallet = Some(render::wallet(&request.customer, written.wallet()?));
+        Ok(v1::FreezeWalletResponse { receipt: written.receipt(), wallet })
+    }
+
+    /// Grants tranches.
+    pub async fn grant(&self, request: &v1::GrantRequest) -> Result<v1::GrantResponse, Status> {
+        let command = commands::grant(request, self.clock.now()).map_err(malformed)?;
+        let Operation::Grant(grant) = command.operation.clone() else {
+            return Err(refuse("INTERNAL", "a grant became another command", Pairs::new()));
+        };
+        let customer = command.header.customer;
+        let written = self.write(command).await?;
+        let tranches = self.granted(customer, &grant, &written).await?;
+        Ok(v1::GrantResponse { receipt: written.receipt(), tranches })
+    }
+
+    /// The tranches of a grant as they stood after it, in the order of the request: their rows, which
+    /// keep what was granted, told as of then.
+    async fn granted(
+        &self,
+        customer: Customer<'_>,
+        grant: &purser_ledger::command::Grant<'_>,
+        written: &Written,
+    ) -> Result<Vec<v1::Tranche>, Status> {
+        let Effect::Posted { movements, balances, .. } = &written.applied.effect else {
+            return Err(refuse("INTERNAL", "the stored answer is of another sort", Pairs::new()));
+        };
+        let scale = balances.first().map_or(0, |own| own.asset_scale);
+        let mut ids: Vec<_> =
+            movements.iter().flat_map(|own| own.draws.iter().map(|draw| (draw.tranche, own.status))).collect();
+        ids.sort_unstable_by_key(|(id, _)| *id);
+        let (point, view) = self.shard_of(customer)?.read().await.map_err(refusal::from_shard)?;
+        let pairs = pairs_of_wallet(customer, grant.wallet);
+        let mut tranches = Vec::with_capacity(ids.len());
+        for (id, status) in ids {
+            let found = query::tranche(&view, customer, grant.wallet, point.now, id);
+            let found = found.map_err(|error| refusal::unread(error, &pairs))?;
+            let mut found = found.ok_or_else(|| refuse("INTERNAL", "a granted tranche is missing", Pairs::new()))?;
+            let zero = purser_ledger::amount::Amount::ZERO;
+            let pending = status == purser_ledger::rows::journal::MovementStatus::Pending;
+            found.status = if pending { query::TrancheStatus::Scheduled } else { query::TrancheStatus::Active };
+            found.available = if pending { zero } else { found.tranche.amount };
+            (found.consumed, found.expired) = (zero, zero);
+            tranches.push(render::tranche(grant.wallet, scale, &found));
+        }
+        Ok(tranches)
+    }
+
+    /// Debits.
+    pub async fn debit(&self, request: &v1::DebitRequest) -> Result<v1::DebitResponse, Status> {
+        let command = commands::debit(request, self.clock.now()).map_err(malformed)?;
+        let written = self.write(command).await?;
+        let (amount, remaining, asset) = render::debited(&written.applied.effect);
+        Ok(v1::DebitResponse { receipt: written.receipt(), amount, remaining, asset })
+    }
+
+    /// The clock's state.
+    pub fn clock(&self) -> v1::GetClockResponse {
+        let now = Some(shape::timestamp(self.clock.now()));
+        v1::GetClockResponse { now, test_clock: self.clock.is_test() }
+    }
+
+    /// Moves the test clock.
+    pub fn advance_clock(&self, request: &v1::AdvanceClockRequest) -> Result<v1::AdvanceClockResponse, Status> {
+        use v1::advance_clock_request::To;
+        let moved = match &request.to {
+            None => return Err(refusal::malformed_field("to", "required: set or advance")),
+            Some(To::Set(stamp)) => {
+                let mut shape = shape::Shape::new();
+                let time = shape.time("set", stamp);
+                self.clock.set(shape.finish(time).map_err(malformed)?)
+            }
+            Some(To::Advance(span)) => self.clock.advance(span_of(span)?),
+        };
+        match moved {
+            Ok(now) => Ok(v1::AdvanceClockResponse { now: Some(shape::timestamp(now)) }),
+            Err(error @ ClockError::NotATestClock) => {
+                Err(refuse("TEST_CLOCK_OFF", error.to_string(), Pairs::new()))
+            }
+            Err(error) => Err(refusal::malformed_field("to", &error.to_string())),
+        }
+    }
+}
+
+fn span_of(span: &prost_types::Duration) -> Result<Span, Status> {
+    let micros = u64::try_from(span.seconds)
+        .ok()
+        .zip(u64::try_from(span.nanos).ok())
+        .and_then(|(seconds, nanos)| seconds.checked_mul(1_000_000)?.checked_add(nanos / 1_000))
+        .filter(|micros| (1..=Time::LATEST.0).contains(micros));
+    micros.map(Span).ok_or_else(|| refusal::malformed_field("advance", "must be above zero"))
+}
+
+fn pairs_of_wallet(customer: Customer<'_>, wallet: &str) -> Pairs {
+    Pairs::from([("customer".to_owned(), customer.id.to_owned()), ("wallet".to_owned(), wallet.to_owned())])
+}
+
+/// What a refusal of a command names for a program.
+fn pairs_of(command: &Command<'_>) -> Pairs {
+    let customer = command.header.customer;
+    match &command.operation {
+        Operation::CreateWallet(create) => pairs_of_wallet(customer, create.wallet),
+        Operation::FreezeWallet(freeze) => pairs_of_wallet(customer, freeze.wallet),
+        Operation::Grant(grant) => pairs_of_wallet(customer, grant.wallet),
+        Operation::Debit(debit) => {
+            let mut pairs = match debit.payer {
+                Payer::Wallet(wallet) => pairs_of_wallet(customer, wallet),
+                Payer::CustomerIn(asset) => Pairs::from([
+                    ("customer".to_owned(), customer.id.to_owned()),
+                    ("asset".to_owned(), asset.to_string()),
+                ]),
+            };
+            pairs.insert("amount".to_owned(), debit.amount.to_string());
+            pairs
+        }
+    }
+}

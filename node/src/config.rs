@@ -1,0 +1,133 @@
+//! Configuration: defaults < file < environment < flags. An unknown key is an error.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// What a node is started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data: PathBuf,
+    /// Where the gRPC API listens.
+    pub listen: SocketAddr,
+    /// Where health and metrics are served over HTTP.
+    pub admin_listen: SocketAddr,
+    /// How many shards a new cluster gets: a power of two. A directory keeps what it was made with.
+    pub shards: Option<u16>,
+    /// A clock that stands still until it is moved; only for a node without peers.
+    pub test_clock: bool,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines are written: `info`, or a filter such as `info,purser_node=debug`.
+    pub log: String,
+    /// Memory for cached rows, in MiB.
+    pub cache_mib: usize,
+    /// Size of one log segment, in MiB.
+    pub log_segment_mib: u64,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            data: PathBuf::from("data"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7480)),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 7481)),
+            shards: None,
+            test_clock: false,
+            log_format: LogFormat::Text,
+            log: "info,openraft=warn".to_owned(),
+            cache_mib: 256,
+            log_segment_mib: 64,
+        }
+    }
+}
+
+/// What the command line says; what it leaves out comes from environment, file or default.
+#[derive(Clone, Debug, Default, Serialize, clap::Args)]
+pub struct ConfigFlags {
+    /// Where everything is kept [default: data]
+    #[arg(long, value_name = "DIRECTORY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Where the gRPC API listens [default: 127.0.0.1:7480]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// Where health and metrics are served [default: 127.0.0.1:7481]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_listen: Option<SocketAddr>,
+    /// Shards of a new cluster, a power of two [default: 16]
+    #[arg(long, value_name = "NUMBER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<u16>,
+    /// A clock that stands still until `purser clock advance` moves it
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub test_clock: bool,
+    /// How log lines look [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+    /// Which log lines are written [default: info,openraft=warn]
+    #[arg(long, value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+}
+
+/// Names in the environment that begin alike and belong to the client side.
+const CLIENT_NAMES: &[&str] = &["server", "namespace", "output", "timeout", "config"];
+
+impl Config {
+    /// Puts together defaults, a TOML file, `PURSER_…` variables and flags.
+    pub fn load(file: Option<&Path>, flags: &ConfigFlags) -> anyhow::Result<Config> {
+        let mut figment = Figment::from(Serialized::defaults(Config::default()));
+        if let Some(file) = file {
+            anyhow::ensure!(file.is_file(), "--config: there is no file {}", file.display());
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let figment = figment.merge(Env::prefixed("PURSER_").ignore(CLIENT_NAMES)).merge(Serialized::defaults(flags));
+        figment.extract().map_err(|error| anyhow::anyhow!("configuration: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("purser.toml");
+        std::fs::write(&file, "shards = 4\nlisten = \"127.0.0.1:1\"\n").expect("a file");
+        let flags = ConfigFlags { listen: Some(SocketAddr::from(([127, 0, 0, 1], 2))), ..Default::default() };
+        let config = Config::load(Some(&file), &flags).expect("a configuration");
+        assert_eq!(config.shards, Some(4));
+        assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.data, PathBuf::from("data"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("purser.toml");
+        std::fs::write(&file, "shrads = 4\n").expect("a file");
+        let error = Config::load(Some(&file), &ConfigFlags::default()).expect_err("refused");
+        assert!(error.to_string().contains("shrads"), "{error}");
+    }
+}

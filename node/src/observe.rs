@@ -1,0 +1,103 @@
+//! What an operator sees: health and metrics over HTTP, apart from the API's port.
+//!
+//! `/livez` says that the process runs: it never depends on a quorum, so that nobody restarts a node
+//! for its peers' sake. `/readyz` says whether it should be sent requests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::shard::Shard;
+
+/// Bounds of the latency histogram, in seconds: from a tenth of a millisecond to ten seconds.
+const LATENCY_BOUNDS_S: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Whether the node should be sent requests.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    draining: AtomicBool,
+}
+
+impl Readiness {
+    /// From now on the node is not ready: it is going away.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
+
+#[derive(Clone)]
+struct Observed {
+    shards: Arc<[Shard]>,
+    readiness: Arc<Readiness>,
+    metrics: PrometheusHandle,
+}
+
+/// Starts to record metrics; once a process.
+pub fn install_metrics() -> anyhow::Result<PrometheusHandle> {
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full("purser_request_seconds".to_owned()), LATENCY_BOUNDS_S)?;
+    let handle = builder.install_recorder()?;
+    metrics::describe_counter!("purser_requests_total", "Requests answered, by method and gRPC code");
+    metrics::describe_histogram!("purser_request_seconds", "Seconds from a request's arrival to its answer");
+    metrics::describe_gauge!("purser_shard_queue_commands", "Commands that wait for a shard's batcher");
+    metrics::describe_gauge!("purser_shard_leader", "1 where this node leads the shard");
+    metrics::describe_gauge!("purser_shard_applied_index", "The last log index that the shard applied");
+    Ok(handle)
+}
+
+/// The admin port's routes.
+pub fn routes(shards: Arc<[Shard]>, readiness: Arc<Readiness>, metrics: PrometheusHandle) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(scrape))
+        .with_state(Observed { shards, readiness, metrics })
+}
+
+#[derive(serde::Deserialize)]
+struct Verbose {
+    verbose: Option<String>,
+}
+
+async fn ready(State(own): State<Observed>, Query(how): Query<Verbose>) -> (StatusCode, String) {
+    let mut lines = vec![("draining", !own.readiness.draining())];
+    let led = own.shards.iter().all(|shard| shard.group().has_leader());
+    lines.push(("leaders", led));
+    let ready = lines.iter().all(|(_, fine)| *fine);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if how.verbose.is_none() {
+        return (status, if ready { "ok\n" } else { "not ready\n" }.to_owned());
+    }
+    let mut text = String::new();
+    for (what, fine) in lines {
+        text.push_str(&format!("[{}] {what}\n", if fine { '+' } else { '-' }));
+    }
+    for shard in own.shards.iter() {
+        let state = shard.group().state();
+        text.push_str(&format!("    shard {}: {state}\n", shard.id()));
+    }
+    (status, text)
+}
+
+async fn scrape(State(own): State<Observed>) -> String {
+    for shard in own.shards.iter() {
+        let id = shard.id().to_string();
+        // Prometheus counts in floating point; these are shown, never computed with.
+        metrics::gauge!("purser_shard_queue_commands", "shard" => id.clone()).set(shard.queued() as f64);
+        let leads = f64::from(u8::from(shard.group().is_leader()));
+        metrics::gauge!("purser_shard_leader", "shard" => id.clone()).set(leads);
+        let applied = shard.group().applied_index() as f64;
+        metrics::gauge!("purser_shard_applied_index", "shard" => id).set(applied);
+    }
+    own.metrics.render()
+}
