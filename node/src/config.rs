@@ -28,7 +28,7 @@ pub struct Config {
     /// Memory for cached rows, in MiB.
     pub cache_mib: usize,
     /// Size of one log segment, in MiB.
-    pub log_segment_mib: u64,
+    pub log_segment_mib: u32,
 }
 
 /// How log lines look.
@@ -101,7 +101,8 @@ impl Config {
             anyhow::ensure!(file.is_file(), "--config: there is no file {}", file.display());
             figment = figment.merge(Toml::file_exact(file));
         }
-        let figment = figment.merge(Env::prefixed("PURSER_").ignore(CLIENT_NAMES)).merge(Serialized::defaults(flags));
+        let figment =
+            figment.merge(Env::prefixed("PURSER_").ignore(CLIENT_NAMES)).merge(Serialized::defaults(flags));
         figment.extract().map_err(|error| anyhow::anyhow!("configuration: {error}"))
     }
 }

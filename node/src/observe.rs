@@ -71,7 +71,7 @@ struct Verbose {
 
 async fn ready(State(own): State<Observed>, Query(how): Query<Verbose>) -> (StatusCode, String) {
     let mut lines = vec![("draining", !own.readiness.draining())];
-    let led = own.shards.iter().all(|shard| shard.group().has_leader());
+    let led = own.shards.iter().all(|shard| shard.group().metrics().leader.is_some());
     lines.push(("leaders", led));
     let ready = lines.iter().all(|(_, fine)| *fine);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -83,8 +83,11 @@ async fn ready(State(own): State<Observed>, Query(how): Query<Verbose>) -> (Stat
         text.push_str(&format!("[{}] {what}\n", if fine { '+' } else { '-' }));
     }
     for shard in own.shards.iter() {
-        let state = shard.group().state();
-        text.push_str(&format!("    shard {}: {state}\n", shard.id()));
+        let now = shard.group().metrics();
+        let leader = now.leader.map_or("none".to_owned(), |leader| leader.to_string());
+        let applied = now.applied_index.unwrap_or(0);
+        let stopped = now.stopped.map(|why| format!(", stopped: {why}")).unwrap_or_default();
+        text.push_str(&format!("    shard {}: leader {leader}, applied {applied}{stopped}\n", shard.id()));
     }
     (status, text)
 }
@@ -94,9 +97,10 @@ async fn scrape(State(own): State<Observed>) -> String {
         let id = shard.id().to_string();
         // Prometheus counts in floating point; these are shown, never computed with.
         metrics::gauge!("purser_shard_queue_commands", "shard" => id.clone()).set(shard.queued() as f64);
-        let leads = f64::from(u8::from(shard.group().is_leader()));
+        let now = shard.group().metrics();
+        let leads = f64::from(u8::from(now.leads));
         metrics::gauge!("purser_shard_leader", "shard" => id.clone()).set(leads);
-        let applied = shard.group().applied_index() as f64;
+        let applied = now.applied_index.unwrap_or(0) as f64;
         metrics::gauge!("purser_shard_applied_index", "shard" => id).set(applied);
     }
     own.metrics.render()

@@ -3,8 +3,8 @@
 //! Plain functions: the gRPC handlers call them, and so does the simulation.
 
 use purser_ledger::command::{
-    BurnPolicy, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit, Expiry, FreezeWallet, Grant, Header,
-    Operation, Payer, TrancheKind, TrancheSpec,
+    BurnPolicy, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit, Expiry, FreezeWallet, Grant,
+    Header, Operation, Payer, TrancheKind, TrancheSpec,
 };
 use purser_ledger::ids::{Customer, ID_BYTES_MAX};
 use purser_ledger::time::{Span, Time};
@@ -132,7 +132,9 @@ fn tranche<'a>(shape: &mut Shape, now: Time, place: usize, spec: &'a v1::Tranche
     let effective_at = spec.effective_at.as_ref().map(|stamp| shape.time(&field("effective_at"), stamp));
     let expiry = match &spec.expiry {
         None => Expiry::Never,
-        Some(v1::tranche_spec::Expiry::ExpiresAt(stamp)) => Expiry::At(shape.time(&field("expires_at"), stamp)),
+        Some(v1::tranche_spec::Expiry::ExpiresAt(stamp)) => {
+            Expiry::At(shape.time(&field("expires_at"), stamp))
+        }
         Some(v1::tranche_spec::Expiry::ExpiresIn(span)) => {
             let from = effective_at.unwrap_or(now).max(now);
             calendar(shape, &field("expires_in"), span, from)
@@ -147,7 +149,11 @@ fn tranche<'a>(shape: &mut Shape, now: Time, place: usize, spec: &'a v1::Tranche
     features.sort_unstable();
     features.dedup();
     if features.len() > FEATURES_MAX {
-        shape.fault(field("features"), Fault::Limit, format!("at most {FEATURES_MAX}, not {}", features.len()));
+        shape.fault(
+            field("features"),
+            Fault::Limit,
+            format!("at most {FEATURES_MAX}, not {}", features.len()),
+        );
     }
     for feature in &features {
         shape.required(&field("features"), feature, WORD_BYTES_MAX);
@@ -163,7 +169,11 @@ fn tranche<'a>(shape: &mut Shape, now: Time, place: usize, spec: &'a v1::Tranche
         features,
         label: shape.optional(&field("label"), &spec.label, WORD_BYTES_MAX),
         reason_code: shape.optional(&field("reason_code"), &spec.reason_code, WORD_BYTES_MAX),
-        external_reference: shape.optional(&field("external_reference"), &spec.external_reference, WORD_BYTES_MAX),
+        external_reference: shape.optional(
+            &field("external_reference"),
+            &spec.external_reference,
+            WORD_BYTES_MAX,
+        ),
         cost,
         metadata: shape.metadata(&field("metadata"), &spec.metadata),
     }
@@ -177,7 +187,10 @@ fn cost<'a>(shape: &mut Shape, field: &str, money: &'a v1::Money) -> Cost<'a> {
             purser_ledger::amount::Decimal::default()
         }
     };
-    Cost { currency: shape.required(&format!("{field}.currency"), &money.currency, CURRENCY_BYTES_MAX), amount }
+    Cost {
+        currency: shape.required(&format!("{field}.currency"), &money.currency, CURRENCY_BYTES_MAX),
+        amount,
+    }
 }
 
 /// Counts a calendar span from an instant on the wall clock of a zone.

@@ -53,7 +53,9 @@ impl Written {
     fn wallet(&self) -> Result<&WalletInfo, Status> {
         match &self.applied.effect {
             Effect::Wallet(info) => Ok(info),
-            Effect::Posted { .. } => Err(refuse("INTERNAL", "the stored answer is of another sort", Pairs::new())),
+            Effect::Posted { .. } => {
+                Err(refuse("INTERNAL", "the stored answer is of another sort", Pairs::new()))
+            }
         }
     }
 }
@@ -109,7 +111,10 @@ impl Api {
     }
 
     /// Creates a wallet.
-    pub async fn create_wallet(&self, request: &v1::CreateWalletRequest) -> Result<v1::CreateWalletResponse, Status> {
+    pub async fn create_wallet(
+        &self,
+        request: &v1::CreateWalletRequest,
+    ) -> Result<v1::CreateWalletResponse, Status> {
         let command = commands::create_wallet(request, self.clock.now()).map_err(malformed)?;
         let written = self.write(command).await?;
         let wallet = Some(render::wallet(&request.customer, written.wallet()?));
@@ -117,7 +122,10 @@ impl Api {
     }
 
     /// Freezes or thaws a wallet.
-    pub async fn freeze_wallet(&self, request: &v1::FreezeWalletRequest) -> Result<v1::FreezeWalletResponse, Status> {
+    pub async fn freeze_wallet(
+        &self,
+        request: &v1::FreezeWalletRequest,
+    ) -> Result<v1::FreezeWalletResponse, Status> {
         let command = commands::freeze_wallet(request, self.clock.now()).map_err(malformed)?;
         let written = self.write(command).await?;
         let wallet = Some(render::wallet(&request.customer, written.wallet()?));
@@ -148,8 +156,10 @@ impl Api {
             return Err(refuse("INTERNAL", "the stored answer is of another sort", Pairs::new()));
         };
         let scale = balances.first().map_or(0, |own| own.asset_scale);
-        let mut ids: Vec<_> =
-            movements.iter().flat_map(|own| own.draws.iter().map(|draw| (draw.tranche, own.status))).collect();
+        let mut ids: Vec<_> = movements
+            .iter()
+            .flat_map(|own| own.draws.iter().map(|draw| (draw.tranche, own.status)))
+            .collect();
         ids.sort_unstable_by_key(|(id, _)| *id);
         let (point, view) = self.shard_of(customer)?.read().await.map_err(refusal::from_shard)?;
         let pairs = pairs_of_wallet(customer, grant.wallet);
@@ -157,10 +167,12 @@ impl Api {
         for (id, status) in ids {
             let found = query::tranche(&view, customer, grant.wallet, point.now, id);
             let found = found.map_err(|error| refusal::unread(error, &pairs))?;
-            let mut found = found.ok_or_else(|| refuse("INTERNAL", "a granted tranche is missing", Pairs::new()))?;
+            let mut found =
+                found.ok_or_else(|| refuse("INTERNAL", "a granted tranche is missing", Pairs::new()))?;
             let zero = purser_ledger::amount::Amount::ZERO;
             let pending = status == purser_ledger::rows::journal::MovementStatus::Pending;
-            found.status = if pending { query::TrancheStatus::Scheduled } else { query::TrancheStatus::Active };
+            found.status =
+                if pending { query::TrancheStatus::Scheduled } else { query::TrancheStatus::Active };
             found.available = if pending { zero } else { found.tranche.amount };
             (found.consumed, found.expired) = (zero, zero);
             tranches.push(render::tranche(grant.wallet, scale, &found));
@@ -183,7 +195,10 @@ impl Api {
     }
 
     /// Moves the test clock.
-    pub fn advance_clock(&self, request: &v1::AdvanceClockRequest) -> Result<v1::AdvanceClockResponse, Status> {
+    pub fn advance_clock(
+        &self,
+        request: &v1::AdvanceClockRequest,
+    ) -> Result<v1::AdvanceClockResponse, Status> {
         use v1::advance_clock_request::To;
         let moved = match &request.to {
             None => return Err(refusal::malformed_field("to", "required: set or advance")),

@@ -39,7 +39,11 @@ pub struct Paged<T> {
 
 impl Page {
     /// Reads a request for a page of the list that `question` describes.
-    pub fn read(request: Option<&v1::PageRequest>, newest_first: bool, question: &str) -> Result<Page, Status> {
+    pub fn read(
+        request: Option<&v1::PageRequest>,
+        newest_first: bool,
+        question: &str,
+    ) -> Result<Page, Status> {
         let default = v1::PageRequest::default();
         let request = request.unwrap_or(&default);
         let rows = match request.size {

@@ -81,7 +81,10 @@ impl Api {
     }
 
     /// The wallets of a customer, in order of creation.
-    pub async fn list_wallets(&self, request: &v1::ListWalletsRequest) -> Result<v1::ListWalletsResponse, Status> {
+    pub async fn list_wallets(
+        &self,
+        request: &v1::ListWalletsRequest,
+    ) -> Result<v1::ListWalletsResponse, Status> {
         let question = format!("wallets {:?}", (&request.customer, &request.asset, &request.statuses));
         let page = Page::read(request.page.as_ref(), false, &question)?;
         let look = self.look(&request.namespace, &request.customer).await?;
@@ -127,7 +130,10 @@ impl Api {
     }
 
     /// Balances.
-    pub async fn get_balance(&self, request: &v1::GetBalanceRequest) -> Result<v1::GetBalanceResponse, Status> {
+    pub async fn get_balance(
+        &self,
+        request: &v1::GetBalanceRequest,
+    ) -> Result<v1::GetBalanceResponse, Status> {
         let mut shape = Shape::new();
         shape.optional("wallet", &request.wallet, ID_BYTES_MAX);
         if request.asset.is_some() {
@@ -157,11 +163,20 @@ impl Api {
     }
 
     /// The tranches of a wallet.
-    pub async fn list_tranches(&self, request: &v1::ListTranchesRequest) -> Result<v1::ListTranchesResponse, Status> {
+    pub async fn list_tranches(
+        &self,
+        request: &v1::ListTranchesRequest,
+    ) -> Result<v1::ListTranchesResponse, Status> {
         named(&request.wallet)?;
         let question = format!(
             "tranches {:?}",
-            (&request.customer, &request.wallet, &request.statuses, &request.kinds, &request.external_reference)
+            (
+                &request.customer,
+                &request.wallet,
+                &request.statuses,
+                &request.kinds,
+                &request.external_reference
+            )
         );
         let page = Page::read(request.page.as_ref(), false, &question)?;
         let look = self.look(&request.namespace, &request.customer).await?;
@@ -221,12 +236,20 @@ impl Api {
             Ok(rows)
         };
         let Paged { rows, info } = walk(&page, fetch, |entry| filter.fits(entry))?;
-        let movements = rows.iter().map(|entry| render::movement(&request.customer, &wallet.info, entry)).collect();
-        Ok(v1::ListMovementsResponse { point: Some(render::read_point(&look.point)), movements, page: Some(info) })
+        let movements =
+            rows.iter().map(|entry| render::movement(&request.customer, &wallet.info, entry)).collect();
+        Ok(v1::ListMovementsResponse {
+            point: Some(render::read_point(&look.point)),
+            movements,
+            page: Some(info),
+        })
     }
 
     /// One movement.
-    pub async fn get_movement(&self, request: &v1::GetMovementRequest) -> Result<v1::GetMovementResponse, Status> {
+    pub async fn get_movement(
+        &self,
+        request: &v1::GetMovementRequest,
+    ) -> Result<v1::GetMovementResponse, Status> {
         let id = RecordId::parse(&request.movement_id)
             .ok_or_else(|| malformed_field("movement_id", "not a movement id: mov_ and 13 letters"))?;
         let look = self.look(&request.namespace, &request.customer).await?;
@@ -250,7 +273,8 @@ impl Api {
     /// Computes balances and hash chains again.
     pub async fn audit(&self, request: &v1::AuditRequest) -> Result<v1::AuditResponse, Status> {
         let look = self.look(&request.namespace, &request.customer).await?;
-        let mut response = v1::AuditResponse { point: Some(render::read_point(&look.point)), ..Default::default() };
+        let mut response =
+            v1::AuditResponse { point: Some(render::read_point(&look.point)), ..Default::default() };
         for info in look.named_or_all(&request.wallet)? {
             let report = audit::audit(&look.view, look.customer, &info.wallet)
                 .map_err(|error| refusal::unread(error, &look.pairs(&info.wallet)))?;
@@ -295,7 +319,9 @@ fn add_up(sums: &mut Vec<(WalletInfo, Balance)>, view: &WalletView) -> Result<()
             *to = total;
             Ok(())
         }
-        None => Err(refuse("AMOUNT_OVERFLOW", "the sum over these wallets is too large to write", Pairs::new())),
+        None => {
+            Err(refuse("AMOUNT_OVERFLOW", "the sum over these wallets is too large to write", Pairs::new()))
+        }
     };
     add(&mut sum.available, view.balance.available)?;
     add(&mut sum.held, view.balance.held)?;
@@ -320,7 +346,8 @@ fn wallet_balance(
         return Ok(balance);
     }
     let unread = |error| refusal::unread(error, &look.pairs(&info.wallet));
-    let open = query::open_tranches(&look.view, look.customer, &info.wallet, look.point.now).map_err(unread)?;
+    let open =
+        query::open_tranches(&look.view, look.customer, &info.wallet, look.point.now).map_err(unread)?;
     if days > 0 {
         let before = look.point.now.saturating_add(Span::from_secs(days * 86_400));
         let expiring = open.iter().filter(|own| own.expires_at < before).map(|own| own.available.0).sum();
@@ -408,21 +435,23 @@ impl MovementFilter {
                 id
             }
         };
-        shape.finish(MovementFilter {
-            types: request.types.clone(),
-            kinds: request.kinds.clone(),
-            from,
-            until,
-            reference: request.reference.clone(),
-            operation,
-        })
-        .map_err(malformed)
+        shape
+            .finish(MovementFilter {
+                types: request.types.clone(),
+                kinds: request.kinds.clone(),
+                from,
+                until,
+                reference: request.reference.clone(),
+                operation,
+            })
+            .map_err(malformed)
     }
 
     fn fits(&self, entry: &LedgerEntry) -> bool {
         let own = &entry.movement;
         (self.types.is_empty() || self.types.contains(&render::movement_type(own.kind).into()))
-            && (self.kinds.is_empty() || own.draws.iter().any(|draw| self.kinds.contains(&render::kind(draw.kind))))
+            && (self.kinds.is_empty()
+                || own.draws.iter().any(|draw| self.kinds.contains(&render::kind(draw.kind))))
             && self.from.is_none_or(|from| own.booked_at >= from)
             && self.until.is_none_or(|until| own.booked_at < until)
             && (self.reference.is_empty() || self.reference == own.reference)

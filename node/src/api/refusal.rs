@@ -47,7 +47,8 @@ pub fn malformed(violations: Vec<Violation>) -> Status {
         Some(Fault::Overflow) => "AMOUNT_OVERFLOW",
         Some(Fault::Invalid) | None => "INVALID_ARGUMENT",
     };
-    let told: Vec<String> = violations.iter().map(|own| format!("{}: {}", own.field, own.description)).collect();
+    let told: Vec<String> =
+        violations.iter().map(|own| format!("{}: {}", own.field, own.description)).collect();
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, Pairs::new());
     for violation in violations {
         details.add_bad_request_violation(violation.field, violation.description);
@@ -77,7 +78,9 @@ pub fn explain_denial(denial: &Denial, request: &Pairs) -> v1::Refusal {
     let message = match denial.reason {
         Reason::CustomerNotFound => "this customer has no wallet; create one first".to_owned(),
         Reason::WalletNotFound => "the customer has no such wallet, or none in the asset".to_owned(),
-        Reason::AlreadyExists => "the wallet id, or the external reference in this wallet, is taken".to_owned(),
+        Reason::AlreadyExists => {
+            "the wallet id, or the external reference in this wallet, is taken".to_owned()
+        }
         Reason::CustomerQuarantined => {
             "the customer is quarantined: an invariant failed; an operator has to look".to_owned()
         }
@@ -85,8 +88,12 @@ pub fn explain_denial(denial: &Denial, request: &Pairs) -> v1::Refusal {
         Reason::InvalidAmountPrecision => {
             "the amount has more decimal places than the wallet's asset; round it first".to_owned()
         }
-        Reason::AmountOverflow => "the amount, or the balance with it, is more than the ledger can hold".to_owned(),
-        Reason::LimitExceeded => "more than 1,000 tranches in one debit, or 1,000 wallets of a customer".to_owned(),
+        Reason::AmountOverflow => {
+            "the amount, or the balance with it, is more than the ledger can hold".to_owned()
+        }
+        Reason::LimitExceeded => {
+            "more than 1,000 tranches in one debit, or 1,000 wallets of a customer".to_owned()
+        }
         Reason::NoEligibleTranche => {
             "there is credit, but none that may pay for this charge type and feature".to_owned()
         }
@@ -124,9 +131,9 @@ pub fn denied(denial: &Denial, request: &Pairs, witness: &Witness, replayed: boo
         None => refusal.message,
     };
     if denial.reason == Reason::InvalidArgument {
-        let mut details =
-            ErrorDetails::with_error_info(refusal.reason.clone(), ERROR_DOMAIN, metadata);
-        details.add_bad_request_violation("tranches", "expires_at must be later than now and than effective_at");
+        let mut details = ErrorDetails::with_error_info(refusal.reason.clone(), ERROR_DOMAIN, metadata);
+        details
+            .add_bad_request_violation("tranches", "expires_at must be later than now and than effective_at");
         return Status::with_error_details(code(&refusal.reason), message, details);
     }
     refuse(&refusal.reason, message, metadata)
@@ -143,7 +150,11 @@ pub fn unread(error: ReadError, request: &Pairs) -> Status {
         }
         ReadError::Damage(damage) => {
             tracing::error!(%damage, "a read met rows that cannot be trusted");
-            refuse("INTERNAL", "the rows of this replica cannot be trusted; see the server's log", Pairs::new())
+            refuse(
+                "INTERNAL",
+                "the rows of this replica cannot be trusted; see the server's log",
+                Pairs::new(),
+            )
         }
         ReadError::Fault(what) => {
             tracing::error!(what, "a read met an invariant that does not hold");
@@ -156,7 +167,9 @@ pub fn unread(error: ReadError, request: &Pairs) -> Status {
 pub fn from_shard(error: ShardError) -> Status {
     match error {
         ShardError::Busy => unavailable("the shard's queue is full; try again with the same key"),
-        ShardError::NoSpace => unavailable("the disk of this node is full: writes are refused until there is room"),
+        ShardError::NoSpace => {
+            unavailable("the disk of this node is full: writes are refused until there is room")
+        }
         ShardError::NotLeader => {
             let mut details = ErrorDetails::with_error_info("NOT_LEADER", ERROR_DOMAIN, Pairs::new());
             details.set_retry_info(Some(RETRY_AFTER));

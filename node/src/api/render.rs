@@ -244,7 +244,11 @@ pub fn movement(customer: &str, info: &WalletInfo, entry: &LedgerEntry) -> v1::M
         booked_at: Some(timestamp(own.booked_at)),
         effective_at: Some(timestamp(own.effective_at)),
         metadata: own.metadata.iter().cloned().collect(),
-        burn_order_version: if burned { u32::from(purser_ledger::rows::journal::BURN_ORDER_VERSION) } else { 0 },
+        burn_order_version: if burned {
+            u32::from(purser_ledger::rows::journal::BURN_ORDER_VERSION)
+        } else {
+            0
+        },
         charge_type: charge_type.into(),
         feature: own.feature.clone(),
         hash: hex(&entry.hash),

@@ -173,14 +173,26 @@ impl Shape {
     }
 
     /// Metadata, sorted by name.
-    pub fn metadata<'a>(&mut self, field: &str, metadata: &'a BTreeMap<String, String>) -> Vec<(&'a str, &'a str)> {
+    pub fn metadata<'a>(
+        &mut self,
+        field: &str,
+        metadata: &'a BTreeMap<String, String>,
+    ) -> Vec<(&'a str, &'a str)> {
         let pairs: Vec<_> = metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
         if pairs.len() > METADATA_PAIRS_MAX {
-            self.fault(field, Fault::Limit, format!("at most {METADATA_PAIRS_MAX} pairs, not {}", pairs.len()));
+            self.fault(
+                field,
+                Fault::Limit,
+                format!("at most {METADATA_PAIRS_MAX} pairs, not {}", pairs.len()),
+            );
         }
         if bytes > METADATA_BYTES_MAX {
-            self.fault(field, Fault::Limit, format!("at most {METADATA_BYTES_MAX} bytes in all, not {bytes}"));
+            self.fault(
+                field,
+                Fault::Limit,
+                format!("at most {METADATA_BYTES_MAX} bytes in all, not {bytes}"),
+            );
         }
         if pairs.first().is_some_and(|(name, _)| name.is_empty()) {
             self.invalid(field, "a name must not be empty");

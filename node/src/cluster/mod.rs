@@ -61,7 +61,9 @@ pub enum DirectoryError {
         found: u32,
     },
     /// It was made for another number of shards.
-    #[error("{path} was made with {found} shards, not {asked}: leave --shards out, or name another directory")]
+    #[error(
+        "{path} was made with {found} shards, not {asked}: leave --shards out, or name another directory"
+    )]
     OtherShards {
         /// The directory.
         path: PathBuf,
@@ -110,7 +112,11 @@ pub struct Opened {
 
 impl Descriptor {
     /// Reads the descriptor of a data directory, or makes one in an empty or missing directory.
-    pub fn open_or_create(path: &Path, shards: Option<u16>, test_clock: bool) -> Result<Opened, DirectoryError> {
+    pub fn open_or_create(
+        path: &Path,
+        shards: Option<u16>,
+        test_clock: bool,
+    ) -> Result<Opened, DirectoryError> {
         let file = path.join(FILE);
         if file.try_exists().map_err(|source| DirectoryError::Io { path: file.clone(), source })? {
             let descriptor = Descriptor::read(path)?;
@@ -148,7 +154,8 @@ impl Descriptor {
 
     fn read(path: &Path) -> Result<Descriptor, DirectoryError> {
         let file = path.join(FILE);
-        let text = fs::read_to_string(&file).map_err(|source| DirectoryError::Io { path: file.clone(), source })?;
+        let text =
+            fs::read_to_string(&file).map_err(|source| DirectoryError::Io { path: file.clone(), source })?;
         let damaged = |what: String| DirectoryError::Damaged { path: file.clone(), what };
         // The format first: a newer descriptor may have fields that this build does not know.
         #[derive(Deserialize)]
@@ -159,7 +166,8 @@ impl Descriptor {
         if format.format > FORMAT {
             return Err(DirectoryError::Newer { path: path.to_owned(), found: format.format });
         }
-        let descriptor: Descriptor = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let descriptor: Descriptor =
+            serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         if !descriptor.shards.is_power_of_two() || descriptor.shards > SHARDS_MAX {
             return Err(damaged(format!("{} shards", descriptor.shards)));
         }
@@ -231,8 +239,7 @@ mod tests {
 
     #[test]
     fn a_customers_place_is_part_of_the_format() {
-        let hashes: Vec<u64> =
-            ["acme", "globex", "é"].iter().map(|id| customer_hash(customer(id))).collect();
+        let hashes: Vec<u64> = ["acme", "globex", "é"].iter().map(|id| customer_hash(customer(id))).collect();
         assert_eq!(hashes, GOLDEN_HASHES);
         let moved = customer_hash(Customer { namespace: "defaulta", id: "cme" });
         assert_ne!(moved, hashes[0], "namespace and id do not run into one another");

@@ -104,8 +104,13 @@ pub(super) async fn run(inner: Weak<Inner>, mut queue: mpsc::Receiver<Pending>, 
             entry.waiting.push(next.answer);
         }
         let bytes = Bytes::from(encoder.finish(shard.stamp()));
-        let group = shard.group.clone();
-        under_way.push(async move { (entry, group.propose(bytes).await) });
+        // Handed over in order, here; waited for together.
+        match shard.group.submit(bytes).await {
+            Ok(pending) => under_way.push(async move { (entry, pending.await) }),
+            Err(error) => {
+                answer(shard.id.0, entry, Err(error));
+            }
+        }
     }
 }
 

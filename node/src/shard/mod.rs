@@ -18,7 +18,7 @@ use purser_ledger::verdict::Reply;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::raft::{Group, ProposeError};
+use crate::raft::{Group, ProposeError, ReadError};
 use crate::storage::ShardView;
 
 pub use batcher::{QUEUE_COMMANDS_MAX, Sweeping};
@@ -89,9 +89,18 @@ pub enum ShardError {
 impl From<ProposeError> for ShardError {
     fn from(error: ProposeError) -> ShardError {
         match error {
-            ProposeError::NotLeader { .. } => ShardError::NotLeader,
+            ProposeError::NotLeader { .. } | ProposeError::Overtaken { .. } => ShardError::NotLeader,
             ProposeError::NoSpace => ShardError::NoSpace,
-            ProposeError::Stopped(what) => ShardError::Failed(what),
+            other => ShardError::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for ShardError {
+    fn from(error: ReadError) -> ShardError {
+        match error {
+            ReadError::NotLeader { .. } | ReadError::NoQuorum(_) => ShardError::NotLeader,
+            ReadError::Stopped(stopped) => ShardError::Failed(stopped.0),
         }
     }
 }

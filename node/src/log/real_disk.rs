@@ -1,0 +1,127 @@
+//! The `Disk` of production: one directory of a Linux file system.
+//!
+//! Why zeros are written and not only reserved: a reserved block that was never written costs the
+//! file system a journal commit at its first sync, which doubles the time of a small append. So
+//! `create` reserves the space (a full disk shows here and not later), and the segment set writes
+//! the zeros in steps.
+
+use super::disk::{DirLock, Disk, DiskFile};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A directory on a real file system.
+#[derive(Debug)]
+pub struct RealDisk {
+    directory: PathBuf,
+    handle: File,
+}
+
+impl RealDisk {
+    /// Opens the directory, making it (and its parents) if it is not there yet.
+    pub fn open(directory: impl AsRef<Path>) -> io::Result<RealDisk> {
+        let directory = directory.as_ref().to_path_buf();
+        if !directory.is_dir() {
+            std::fs::create_dir_all(&directory)?;
+            if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        let handle = File::open(&directory)?;
+        Ok(RealDisk { directory, handle })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+struct RealLock(File);
+
+impl DirLock for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing the handle unlocks as well; an error here has no one to go to.
+        let _ = self.0.unlock();
+    }
+}
+
+impl Disk for RealDisk {
+    fn lock(&self) -> io::Result<Box<dyn DirLock>> {
+        // The lock sits on the directory itself, so that a refused open leaves no file behind.
+        let handle = File::open(&self.directory)?;
+        match handle.try_lock() {
+            Ok(()) => Ok(Box::new(RealLock(handle))),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        std::fs::read_dir(&self.directory)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path(name);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let reserved = match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            // A file system that cannot reserve still gives the length; a full disk then shows at
+            // the write, which the log survives as well.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(bytes),
+            other => other.map_err(io::Error::from),
+        };
+        if let Err(error) = reserved.and_then(|()| file.sync_all()) {
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = statvfs(&self.directory)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn length_bytes(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

@@ -1,0 +1,361 @@
+//! One Raft group, as the rest of the node sees it: propose, read, flush, stop.
+//!
+//! Many proposals may be under way: `submit` hands one over, in order, and returns at once; what it
+//! gives back waits for the answers. So the next batch forms and is proposed while the last one is
+//! being made durable.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::impls::OneshotResponder;
+use openraft::raft::ReadPolicy;
+use openraft::{Raft, ServerState};
+
+use super::codec;
+use super::config::GroupConfig;
+use super::error::{OpenError, ProposeError, ReadError, Stopped};
+use super::log_store::LogStore;
+use super::machine::Machine;
+use super::network::Alone;
+use super::seal::seal;
+use super::state_machine::{Failure, StateMachine};
+use super::types::{Answers, ReplicaId, TypeConfig};
+use crate::log::{GroupId, LogHandle, Slot};
+use crate::storage::{Generation, ShardStore, ShardView, StateStore};
+
+/// openraft passes over a snapshot that is asked for while it makes an older one: ask again then.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a group is made of.
+pub struct GroupOptions {
+    /// Its number in the log.
+    pub group: GroupId,
+    /// The shard that it replicates; names its column family.
+    pub shard: u16,
+    /// The replica here.
+    pub replica: ReplicaId,
+    /// Times and limits.
+    pub config: GroupConfig,
+    /// What its entries mean.
+    pub machine: Arc<dyn Machine>,
+}
+
+impl fmt::Debug for GroupOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupOptions")
+            .field("group", &self.group)
+            .field("replica", &self.replica)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a proposal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposed {
+    /// The index of its entry.
+    pub log_index: u64,
+    /// The answers to its items, in order.
+    pub answers: Answers,
+}
+
+/// Numbers for the metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMetrics {
+    /// Whether this replica leads.
+    pub leads: bool,
+    /// Who leads, as far as this replica knows.
+    pub leader: Option<ReplicaId>,
+    /// The term.
+    pub term: u64,
+    /// The last index in the log.
+    pub last_index: Option<u64>,
+    /// The last index applied.
+    pub applied_index: Option<u64>,
+    /// The last index that is in rows on disk.
+    pub flushed_index: Option<u64>,
+    /// The last index purged from the log.
+    pub purged_index: Option<u64>,
+    /// Why it does not work, if it does not.
+    pub stopped: Option<String>,
+}
+
+struct Inner {
+    group: GroupId,
+    raft: Raft<TypeConfig, StateMachine>,
+    log: LogHandle,
+    store: ShardStore,
+    failure: Failure,
+    entries_kept_max: u64,
+    command_bytes_max: usize,
+    flushing: tokio::sync::Mutex<()>,
+}
+
+/// A handle to a group. Cheap to clone.
+#[derive(Clone)]
+pub struct Group {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("group", &self.inner.group).finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    /// Starts the replica of a group that has only this one, and has it campaign at once. A new
+    /// group is founded with it. Entries that are in the log and known as committed are applied
+    /// before this returns.
+    pub async fn open(options: GroupOptions, log: LogHandle, state: &StateStore) -> Result<Group, OpenError> {
+        let GroupOptions { group, shard, replica, config, machine } = options;
+        let generation = match log.slot(group, Slot::Generation)? {
+            Some(bytes) => {
+                codec::decode_generation(&bytes).map_err(|error| OpenError::Damaged(error.to_string()))?
+            }
+            None => Generation::FIRST,
+        };
+        let store = state.shard(shard, generation)?;
+        let log_store = LogStore::new(log.clone(), group);
+        let damaged = |error: std::io::Error| OpenError::Damaged(error.to_string());
+        let machine = StateMachine::new(group, store.clone(), log_store.clone(), machine).map_err(damaged)?;
+        let purged = log_store.purged().map_err(damaged)?;
+        if let Some(purged) = purged.filter(|purged| machine.last() < Some(*purged)) {
+            let applied = machine.last().map(|last| last.index);
+            return Err(OpenError::Gap { applied, purged: purged.index });
+        }
+        let failure = machine.failure();
+        let GroupConfig { entries_kept_max, command_bytes_max, .. } = config;
+        let config = config
+            .openraft(format!("shard-{shard:04}"))
+            .map_err(|error| OpenError::Config(error.to_string()))?;
+        let raft = Raft::new(replica, Arc::new(config), Alone, log_store, machine).await;
+        let raft = raft.map_err(|fatal| Stopped(fatal.to_string()))?;
+        let flushing = tokio::sync::Mutex::default();
+        let inner = Inner { group, raft, log, store, failure, entries_kept_max, command_bytes_max, flushing };
+        let group = Group { inner: Arc::new(inner) };
+        group.found_or_campaign(replica).await?;
+        Ok(group)
+    }
+
+    async fn found_or_campaign(&self, replica: ReplicaId) -> Result<(), Stopped> {
+        let raft = &self.inner.raft;
+        if !raft.is_initialized().await.map_err(|fatal| self.stopped(&fatal))? {
+            let founded = raft.initialize(BTreeSet::from([replica])).await;
+            founded.map_err(|error| Stopped(error.to_string()))?;
+        }
+        // Nobody else can lead: there is nothing to wait for.
+        raft.trigger().elect(false).await.map_err(|fatal| self.stopped(&fatal))
+    }
+
+    /// Which group.
+    pub fn id(&self) -> GroupId {
+        self.inner.group
+    }
+
+    /// Waits until this replica leads and has applied all that was committed before.
+    pub async fn ready(&self) -> Result<(), Stopped> {
+        let raft = &self.inner.raft;
+        let leads = raft.wait(None).state(ServerState::Leader, "leads").await;
+        leads.map_err(|error| self.stopped(&error))?;
+        match self.read_index().await {
+            Err(ReadError::Stopped(stopped)) => Err(stopped),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands a command over. Commands submitted one after the other are proposed in that order.
+    /// Waits only while too many are under way.
+    pub async fn submit(&self, command: Bytes) -> Result<Pending, ProposeError> {
+        let (bytes, bytes_max) = (command.len(), self.inner.command_bytes_max);
+        if bytes > bytes_max {
+            return Err(ProposeError::TooLarge { bytes, bytes_max });
+        }
+        if !self.inner.log.has_room(command.len() as u64) {
+            return Err(ProposeError::NoSpace);
+        }
+        let (responder, answer) = OneshotResponder::new_pair();
+        let submitted = self.inner.raft.client_write_ff(seal(&command), Some(responder)).await;
+        submitted.map_err(|fatal| ProposeError::Stopped(self.stopped(&fatal).0))?;
+        let group = self.clone();
+        let answer = async move {
+            match answer.await {
+                Ok(Ok(written)) => Ok(Proposed { log_index: written.log_id.index, answers: written.data }),
+                Ok(Err(ClientWriteError::ForwardToLeader(to))) => {
+                    Err(ProposeError::NotLeader { leader: leader(to) })
+                }
+                Ok(Err(ClientWriteError::LogEntryDiscarded(to))) => {
+                    Err(ProposeError::Overtaken { leader: leader(to) })
+                }
+                Ok(Err(other)) => Err(ProposeError::Stopped(other.to_string())),
+                Err(_) => Err(ProposeError::Stopped(group.stopped(&"it ended").0)),
+            }
+        };
+        Ok(Pending { answer: answer.boxed() })
+    }
+
+    /// Hands a command over and waits for its answers.
+    pub async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
+        self.submit(command).await?.await
+    }
+
+    /// Confirms with a quorum that this replica leads, and waits until everything that was committed
+    /// when it was asked is applied. A view taken afterwards is linearizable. Returns the index.
+    pub async fn read_index(&self) -> Result<u64, ReadError> {
+        match self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(confirmed) => Ok(confirmed.index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
+                Err(ReadError::NotLeader { leader: leader(to) })
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(why))) => {
+                Err(ReadError::NoQuorum(why.to_string()))
+            }
+            Err(RaftError::Fatal(fatal)) => Err(self.stopped(&fatal).into()),
+        }
+    }
+
+    /// A view of the rows at this instant. Linearizable only after `read_index`.
+    pub fn view(&self) -> ShardView {
+        self.inner.store.view()
+    }
+
+    /// The rows.
+    pub fn store(&self) -> &ShardStore {
+        &self.inner.store
+    }
+
+    /// Whether this replica leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        self.inner.raft.is_leader()
+    }
+
+    /// The last index in the rows: everything that was answered is in it. openraft's own number
+    /// comes a little later.
+    fn applied_index(&self) -> Result<Option<u64>, Stopped> {
+        let applied = self.inner.store.applied().map_err(|error| self.stopped(&error))?;
+        let applied = codec::decode_applied(applied.as_deref()).map_err(|error| self.stopped(&error))?;
+        Ok(applied.last.map(|last| last.index))
+    }
+
+    /// Numbers for the metrics.
+    pub fn metrics(&self) -> GroupMetrics {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        GroupMetrics {
+            leads: metrics.state == ServerState::Leader,
+            leader: metrics.current_leader,
+            term: metrics.current_term,
+            last_index: metrics.last_log_index,
+            applied_index: self.applied_index().ok().flatten(),
+            flushed_index: metrics.snapshot.map(|id| id.index),
+            purged_index: metrics.purged.map(|id| id.index),
+            stopped: metrics.running_state.as_ref().err().map(|fatal| self.stopped(fatal).0),
+        }
+    }
+
+    /// Waits until the group does not work any more, and says why.
+    pub async fn ended(&self) -> Stopped {
+        let mut metrics = self.inner.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
+                return self.stopped(fatal);
+            }
+            if metrics.changed().await.is_err() {
+                return self.stopped(&"it ended");
+            }
+        }
+    }
+
+    /// Brings what is applied to disk, and then purges the log up to there, but for the entries that
+    /// are kept for followers; `all` keeps none. Everything that was answered before the call is on
+    /// disk afterwards; the index up to which is returned. The purge itself may come a little later.
+    pub async fn flush(&self, all: bool) -> Result<Option<u64>, Stopped> {
+        let _one_at_a_time = self.inner.flushing.lock().await;
+        let raft = &self.inner.raft;
+        let Some(applied) = self.applied_index()? else { return Ok(None) };
+        let mut metrics = raft.metrics();
+        let mut asked = false;
+        let flushed = loop {
+            {
+                let now = metrics.borrow_watched();
+                if let Err(fatal) = &now.running_state {
+                    return Err(self.stopped(fatal));
+                }
+                if let Some(flushed) = now.snapshot.filter(|flushed| flushed.index >= applied) {
+                    break flushed.index;
+                }
+            }
+            if !asked {
+                raft.trigger().snapshot().await.map_err(|fatal| self.stopped(&fatal))?;
+                asked = true;
+            }
+            match tokio::time::timeout(ASK_AGAIN, metrics.changed()).await {
+                Ok(changed) => changed.map_err(|_| self.stopped(&"it ended"))?,
+                Err(_) => asked = false,
+            }
+        };
+        let kept = if all { 0 } else { self.inner.entries_kept_max };
+        if let Some(upto) = flushed.checked_sub(kept) {
+            raft.trigger().purge_log(upto).await.map_err(|fatal| self.stopped(&fatal))?;
+        }
+        Ok(Some(flushed))
+    }
+
+    /// Ends the group: proposals under way get no answer. Nothing is flushed; the log has it all.
+    pub async fn shutdown(&self) -> Result<(), Stopped> {
+        self.inner.raft.shutdown().await.map_err(|error| Stopped(error.to_string()))
+    }
+
+    /// The reason, in the words of whoever failed first.
+    fn stopped(&self, otherwise: &dyn fmt::Display) -> Stopped {
+        let failure = self.inner.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Stopped(failure.clone().unwrap_or_else(|| otherwise.to_string()))
+    }
+}
+
+fn leader(to: ForwardToLeader<TypeConfig>) -> Option<ReplicaId> {
+    to.leader_id
+}
+
+/// A proposal under way. Dropping it does not take it back.
+pub struct Pending {
+    answer: futures_util::future::BoxFuture<'static, Result<Proposed, ProposeError>>,
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pending")
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Proposed, ProposeError>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        self.answer.poll_unpin(context)
+    }
+}
+
+/// Flushes and purges the groups that the log names: those that hold too much of it, and those that
+/// keep its oldest segments. To be called now and then; returns how many were flushed. One group's
+/// failure does not keep the others from it.
+pub async fn flush_what_the_log_needs(log: &LogHandle, group_of: impl Fn(GroupId) -> Option<Group>) -> usize {
+    let mut flushed = 0;
+    for need in log.groups_to_flush() {
+        let Some(group) = group_of(need.group) else { continue };
+        match group.flush(need.pins_oldest).await {
+            Ok(_) => flushed += 1,
+            Err(error) => tracing::error!(group = need.group.0, %error, "a flush failed"),
+        }
+    }
+    flushed
+}

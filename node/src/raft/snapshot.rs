@@ -1,0 +1,60 @@
+//! Snapshots: a flush for this replica's own log, and what another replica is filled from.
+//!
+//! A snapshot is a view of the rows, taken while nothing is being applied, so that rows and position
+//! belong together. `build_snapshot` returns only when at least these rows are on disk: from then on
+//! the log may be purged up to its position.
+//!
+//! What arrives from another replica is put row by row into a new generation of the shard, next to
+//! the rows in use, which stay untouched until it is complete.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use openraft::storage::RaftSnapshotBuilder;
+
+use super::codec;
+use super::log_store::damaged;
+use super::state_machine::{Durable, blocking};
+use super::types::{SnapshotMeta, TypeConfig};
+use crate::storage::{NewGeneration, ShardStore, ShardView};
+
+type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotData>;
+
+/// The rows of a snapshot.
+#[derive(Debug)]
+pub enum SnapshotData {
+    /// A view of the rows here: to be sent, or copied.
+    View(Arc<ShardView>),
+    /// Rows that came from another replica, in a generation of their own.
+    Received(NewGeneration),
+}
+
+/// The position of a view, as snapshots tell it.
+pub(super) fn meta_of(view: &ShardView) -> io::Result<SnapshotMeta> {
+    let applied = view.applied().map_err(io::Error::other)?;
+    Ok(codec::decode_applied(applied.as_deref()).map_err(damaged)?.meta())
+}
+
+/// Makes one snapshot: holds the view since the moment it was asked for.
+#[derive(Debug)]
+pub struct SnapshotBuilder {
+    pub(super) store: ShardStore,
+    pub(super) view: Arc<ShardView>,
+    /// The ledger time of the view.
+    pub(super) time_us: u64,
+    pub(super) durable: Arc<Mutex<Option<Durable>>>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let meta = meta_of(&self.view)?;
+        let store = self.store.clone();
+        blocking(move || store.flush()).await?.map_err(io::Error::other)?;
+        self.store.settle_memos(self.time_us);
+        let durable = Durable { meta: meta.clone(), view: Arc::clone(&self.view) };
+        durable.keep(&self.durable);
+        Ok(Snapshot { meta, snapshot: SnapshotData::View(Arc::clone(&self.view)) })
+    }
+}

@@ -1,0 +1,32 @@
+//! The state store: the rows of every shard of this node, in one RocksDB.
+//!
+//! ```text
+//!   StateStore (one RocksDB)          ShardStore                       ShardView
+//!     identity file, lock       -->     one column family        -->     rows and applied state
+//!     block cache, memtables            "shard-0007.g1"                  at one instant
+//! ```
+//!
+//! - Each shard has a column family of its own, one for each *generation*: an installed snapshot
+//!   fills a new generation, and the old one goes when the new one is the valid one.
+//! - There is no write-ahead log here: the Raft log is it. A crash takes a shard back to its last
+//!   flush, and the Raft log is applied again from there.
+//! - Rows and the *applied state* (how far the Raft log is in them) are written in one batch, so a
+//!   view always shows rows together with the position that they stand for.
+//! - What the applied state means is known to the layer above; here it is bytes.
+//!
+//! A flush of one column family is atomic by itself, so no two families need to agree.
+
+mod error;
+mod identity;
+mod memo_filter;
+mod options;
+mod shard;
+mod state;
+mod view;
+
+pub use error::{OpenError, StorageError};
+pub use memo_filter::{MEMO_TABLE, is_expired_memo};
+pub use options::StoreOptions;
+pub use shard::{Generation, NewGeneration, ShardStats, ShardStore};
+pub use state::{StateStore, StoreStats};
+pub use view::ShardView;
