@@ -70,7 +70,7 @@ impl Node {
     /// Serves until `stop` turns true; then drains, stops, and leaves everything durable.
     pub async fn serve(self, listeners: Listeners, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
         let metrics = observe::install_metrics()?;
-        let routes = observe::routes(self.shards.clone(), self.readiness.clone(), metrics);
+        let routes = observe::routes(self.shards.clone(), self.log.clone(), self.readiness.clone(), metrics);
         let mut admin_stop = stop.clone();
         let admin = axum::serve(listeners.admin, routes).with_graceful_shutdown(async move {
             let _ = admin_stop.wait_for(|stop| *stop).await;

@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::log::LogHandle;
 use crate::shard::Shard;
 
 /// Bounds of the latency histogram, in seconds: from a tenth of a millisecond to ten seconds.
@@ -39,6 +40,7 @@ impl Readiness {
 struct Observed {
     shards: Arc<[Shard]>,
     readiness: Arc<Readiness>,
+    log: LogHandle,
     metrics: PrometheusHandle,
 }
 
@@ -52,16 +54,26 @@ pub fn install_metrics() -> anyhow::Result<PrometheusHandle> {
     metrics::describe_gauge!("purser_shard_queue_commands", "Commands that wait for a shard's batcher");
     metrics::describe_gauge!("purser_shard_leader", "1 where this node leads the shard");
     metrics::describe_gauge!("purser_shard_applied_index", "The last log index that the shard applied");
+    metrics::describe_counter!("purser_log_syncs_total", "Syncs of log segments");
+    metrics::describe_counter!("purser_log_bytes_total", "Bytes written to the log");
+    metrics::describe_counter!("purser_log_entries_total", "Entries written to the log");
+    metrics::describe_gauge!("purser_log_segments", "Log segments in use");
+    metrics::describe_gauge!("purser_log_queue_bytes", "Bytes that wait for the log's writer");
     Ok(handle)
 }
 
 /// The admin port's routes.
-pub fn routes(shards: Arc<[Shard]>, readiness: Arc<Readiness>, metrics: PrometheusHandle) -> Router {
+pub fn routes(
+    shards: Arc<[Shard]>,
+    log: LogHandle,
+    readiness: Arc<Readiness>,
+    metrics: PrometheusHandle,
+) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(scrape))
-        .with_state(Observed { shards, readiness, metrics })
+        .with_state(Observed { shards, readiness, log, metrics })
 }
 
 #[derive(serde::Deserialize)]
@@ -103,5 +115,11 @@ async fn scrape(State(own): State<Observed>) -> String {
         let applied = now.applied_index.unwrap_or(0) as f64;
         metrics::gauge!("purser_shard_applied_index", "shard" => id).set(applied);
     }
+    let log = own.log.stats();
+    metrics::counter!("purser_log_syncs_total").absolute(log.core.syncs);
+    metrics::counter!("purser_log_bytes_total").absolute(log.core.bytes);
+    metrics::counter!("purser_log_entries_total").absolute(log.core.entries);
+    metrics::gauge!("purser_log_segments").set(log.core.segments as f64);
+    metrics::gauge!("purser_log_queue_bytes").set(log.queue_bytes as f64);
     own.metrics.render()
 }

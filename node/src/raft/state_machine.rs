@@ -77,7 +77,9 @@ impl std::fmt::Debug for StateMachine {
 }
 
 impl StateMachine {
-    /// The state machine of a shard, as its last flush left it.
+    /// The state machine of a shard. What its rows hold is on disk afterwards, and counts as a
+    /// snapshot: after a start that is so already, but a group may also be opened again by the same
+    /// process, over rows that were not flushed. No other state machine may use the shard.
     pub fn new(
         group: GroupId,
         store: ShardStore,
@@ -86,8 +88,10 @@ impl StateMachine {
     ) -> io::Result<StateMachine> {
         let view = Arc::new(store.view());
         let meta = meta_of(&view)?;
+        if meta.last_log_id.is_some() {
+            store.flush().map_err(io::Error::other)?;
+        }
         let Applied { last, membership } = Applied::of(&meta);
-        // What is there when a store is opened came from its last flush: it is a snapshot.
         let durable = last.map(|_| Durable { meta, view });
         Ok(StateMachine {
             group,

@@ -1,0 +1,540 @@
+//! Golden bytes: the formats of keys, rows and commands, field by field, worked out by hand from
+//! their descriptions. A test that fails here means that data on disk would no longer be read: a new
+//! layout takes a new version byte, and the old one stays readable.
+
+use std::sync::Arc;
+
+use purser_ledger::amount::{Amount, Asset, Decimal};
+use purser_ledger::command::{
+    Batch, BatchEncoder, BurnPolicy, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit, Expiry,
+    Grant, Header, Item, Operation, Payer, TrancheKind, TrancheSpec,
+};
+use purser_ledger::ids::{Customer, OperationId, RecordId, TrancheId, WalletNo};
+use purser_ledger::rows::customer::{CustomerRow, WalletEntry};
+use purser_ledger::rows::journal::{
+    Movement, MovementKind, MovementStatus, NewMovement, Place, Record, WalletRecord, encode_movement,
+};
+use purser_ledger::rows::keys::{self, DueKey, DueRank};
+use purser_ledger::rows::memo::{Memo, Outcome};
+use purser_ledger::rows::meta::Meta;
+use purser_ledger::rows::open::{Charge, Class, OpenTranche};
+use purser_ledger::rows::tranche::{TrancheLife, TrancheRow};
+use purser_ledger::rows::wallet::{Lapse, Overflow, Wallet};
+use purser_ledger::time::{Span, Time};
+use purser_ledger::verdict::{Balance, Denial, Draw, Reason, Shortage, WalletInfo};
+
+/// Bytes from pieces of hexadecimal and of quoted text, each with the field that it stands for.
+fn bytes(pieces: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (piece, _field) in pieces {
+        match piece.strip_prefix('\'') {
+            Some(text) => out.extend_from_slice(text.as_bytes()),
+            None => {
+                let digits: Vec<u32> = piece.chars().filter_map(|letter| letter.to_digit(16)).collect();
+                out.extend(digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8));
+            }
+        }
+    }
+    out
+}
+
+const ACME: Customer<'static> = Customer { namespace: "default", id: "acme" };
+
+fn header() -> Header<'static> {
+    Header { customer: ACME, key: "k1", valid_until: Time(300), retention: Span(5), actor: "" }
+}
+
+#[test]
+fn keys_keep_their_bytes() {
+    let name = ("0007 64656661756c74 0004 61636d65", "namespace and customer, each behind its length");
+    assert_eq!(keys::customer(ACME), bytes(&[("'C", "table"), name]));
+    assert_eq!(
+        keys::wallet(ACME, "main"),
+        bytes(&[("'W", "table"), name, ("0004", "length"), ("'main", "wallet")])
+    );
+    let no = WalletNo(0x0102);
+    let tranche = TrancheId(0x0304);
+    let number = ("0000000000000102", "wallet no");
+    let id = ("0000000000000304", "tranche");
+    assert_eq!(keys::tranche(no, tranche), bytes(&[("'R", "table"), number, id]));
+    let due = DueKey { at: Time(9), rank: DueRank::Expiry, tranche };
+    let at = ("0000000000000009", "due");
+    assert_eq!(keys::due(no, due), bytes(&[("'X", "table"), number, at, ("01", "expiry"), id]));
+    assert_eq!(keys::due_wallet(Time(9), no), bytes(&[("'D", "table"), at, number]));
+    assert_eq!(keys::external_reference(no, "inv"), bytes(&[("'E", "table"), number, ("'inv", "reference")]));
+    assert_eq!(keys::record(RecordId(0x0304)), bytes(&[("'J", "table"), id]));
+    assert_eq!(keys::run(no, 9), bytes(&[("'S", "table"), number, at]));
+    let open = open_tranche();
+    let class = Class { scope: ChargeScope::Usage, feature: Some("chat") };
+    let expected = bytes(&[
+        ("'T", "table"),
+        number,
+        ("01", "usage"),
+        ("01", "a feature"),
+        ("0004", "its length"),
+        ("'chat", "the feature"),
+        ("0064", "priority 100"),
+        ("0000000000000100", "expires at 256"),
+        ("02", "promotional"),
+        ("0000000000000080", "effective at 128"),
+        id,
+    ]);
+    assert_eq!(keys::open(no, class, &open), expected);
+    // SHA-256 of 0007 "default" 0004 "acme" "k1", its first 16 bytes (computed with sha256sum).
+    let memo = bytes(&[("'I", "table"), (MEMO_HASH, "hash of customer and key")]);
+    assert_eq!(keys::memo(ACME, "k1"), memo);
+}
+
+const MEMO_HASH: &str = "a68725bdf40e36c22b98530ce5051c91";
+
+fn open_tranche() -> OpenTranche {
+    OpenTranche {
+        id: TrancheId(0x0304),
+        available: Amount(300),
+        priority: 100,
+        kind: TrancheKind::Promotional,
+        scope: ChargeScope::Usage,
+        effective_at: Time(128),
+        expires_at: Time(256),
+        features: Some(Arc::from(["chat".to_owned()])),
+    }
+}
+
+const OPEN_TRANCHE: &[(&str, &str)] = &[
+    ("84 06", "tranche 0x304"),
+    ("ac 02", "available 300"),
+    ("64", "priority 100"),
+    ("2a", "promotional 2, usage 1 << 3, limited to features 1 << 5"),
+    ("80 01", "effective at 128"),
+    ("81 02", "expires at 256, plus one"),
+    ("01 04", "one feature of 4 bytes"),
+    ("'chat", "the feature"),
+];
+
+#[test]
+fn the_row_of_a_wallet_keeps_its_bytes() {
+    let wallet = Wallet {
+        no: WalletNo(0x0102),
+        asset_code: "credits".into(),
+        asset_scale: 2,
+        draw_priority: 200,
+        scope: ChargeScope::Usage,
+        burn_policy: BurnPolicy::SpecificFirst,
+        frozen: true,
+        quarantined: false,
+        version: 3,
+        created_at: Time(7),
+        available: Amount(600),
+        pending: Amount(5),
+        next_due_at: Time(256),
+        due_rows: 1,
+        movements: 2,
+        last_movement: RecordId(0x0304),
+        chain_head: [0xab; 32],
+        window: vec![open_tranche()],
+        overflow: Some(Overflow { tranches: 1, available: Amount(300), plain: false, floor: open_tranche() }),
+        lapse: Some(Lapse {
+            through: DueKey { at: Time(9), rank: DueRank::Expiry, tranche: TrancheId(0x0304) },
+            amount: Amount(1),
+        }),
+    };
+    let head = "ab".repeat(32);
+    let mut expected = bytes(&[
+        ("01", "version"),
+        ("0d", "frozen 1, overflow 4, lapse 8"),
+        ("82 02", "number 0x102"),
+        ("07", "length"),
+        ("'credits", "asset code"),
+        ("02", "asset scale"),
+        ("c8 01", "draw priority 200"),
+        ("11", "usage 1, specific first 1 << 4"),
+        ("03", "version of the wallet"),
+        ("07", "created at"),
+        ("d8 04", "available 600"),
+        ("05", "pending"),
+        ("81 02", "next due at 256, plus one"),
+        ("01", "due rows"),
+        ("02", "movements"),
+        ("84 06", "last movement 0x304"),
+        (&head, "chain head"),
+        ("01", "one tranche in the window"),
+    ]);
+    expected.extend(bytes(OPEN_TRANCHE));
+    expected.extend(bytes(&[("01", "one in rows"), ("ac 02", "300 in them"), ("00", "not plain")]));
+    expected.extend(bytes(OPEN_TRANCHE));
+    expected.extend(bytes(&[
+        ("09", "lapse through 9"),
+        ("01", "expiry"),
+        ("84 06", "tranche"),
+        ("01", "amount"),
+    ]));
+    assert_eq!(wallet.encode(), expected);
+    assert_eq!(Wallet::decode(&expected), Ok(wallet));
+}
+
+#[test]
+fn the_row_of_a_movement_keeps_its_bytes() {
+    let draws = [Draw {
+        tranche: TrancheId(0x0304),
+        kind: TrancheKind::Purchased,
+        amount: Amount(5),
+        left: Amount(295),
+    }];
+    let balance_after = Balance { available: Amount(295), pending: Amount(1), ..Default::default() };
+    let place = Place {
+        id: RecordId(0x0005_0001),
+        operation: OperationId(0x0004_0001),
+        wallet_no: WalletNo(0x0102),
+        number: 2,
+        previous: RecordId(0x0002_0001),
+        booked_at: Time(300),
+        settled_after: Amount(295),
+        balance_after,
+    };
+    let movement = NewMovement {
+        kind: MovementKind::Consumed,
+        status: MovementStatus::Posted,
+        effective_at: Time(200),
+        amount: Amount(-5),
+        draws: &draws,
+        charge: Charge { charge_type: Some(ChargeType::Usage), feature: Some("chat") },
+        key: "k1",
+        actor: "a",
+        reason_code: "r",
+        reference: "q",
+        metadata: &[("m", "n")],
+    };
+    let expected = bytes(&[
+        ("01 02", "version, movement"),
+        ("02", "consumed"),
+        ("7e", "effective 2, actor 4, reason 8, reference 16, metadata 32, feature 64"),
+        ("11", "burn order 1, usage 1 << 4"),
+        ("82 02", "wallet no"),
+        ("02", "number"),
+        ("80 80 04", "0x10000 behind its operation"),
+        ("03", "three ids behind its previous"),
+        ("ac 02", "booked at 300"),
+        ("c8 01", "effective at 200"),
+        ("09", "amount -5, zigzag"),
+        ("ce 04", "settled after 295, zigzag 590"),
+        ("a7 02 00 01 00", "available 295, held, pending, debt"),
+        ("01", "one draw"),
+        ("84 06 06", "tranche, purchased"),
+        ("05", "amount"),
+        ("a7 02", "left"),
+        ("02", "length"),
+        ("'k1", "key"),
+        ("04", "length"),
+        ("'chat", "feature"),
+        ("01", "length"),
+        ("'a", "actor"),
+        ("01", "length"),
+        ("'r", "reason"),
+        ("01", "length"),
+        ("'q", "reference"),
+        ("01 01", "one pair, length"),
+        ("'m", "name"),
+        ("01", "length"),
+        ("'n", "value"),
+    ]);
+    assert_eq!(encode_movement(&place, &movement), expected);
+    let read = Movement {
+        operation: place.operation,
+        wallet_no: place.wallet_no,
+        number: 2,
+        previous: place.previous,
+        kind: MovementKind::Consumed,
+        status: MovementStatus::Posted,
+        booked_at: Time(300),
+        effective_at: Time(200),
+        amount: Amount(-5),
+        settled_after: Amount(295),
+        balance_after,
+        draws: draws.to_vec(),
+        charge_type: Some(ChargeType::Usage),
+        feature: "chat".to_owned(),
+        key: "k1".to_owned(),
+        actor: "a".to_owned(),
+        reason_code: "r".to_owned(),
+        reference: "q".to_owned(),
+        metadata: vec![("m".to_owned(), "n".to_owned())],
+    };
+    assert_eq!(Record::decode(place.id, &expected), Ok(Record::Movement(read)));
+}
+
+#[test]
+fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
+    let customer = CustomerRow {
+        quarantined: true,
+        wallets: vec![WalletEntry {
+            no: WalletNo(0x0102),
+            wallet: "main".to_owned(),
+            asset_code: "c".to_owned(),
+            asset_scale: 2,
+            draw_priority: 200,
+            scope: ChargeScope::Fixed,
+        }],
+    };
+    let expected = bytes(&[
+        ("01 01 01", "version, quarantined, one wallet"),
+        ("82 02 04", "number, length"),
+        ("'main", "wallet"),
+        ("01", "length"),
+        ("'c", "asset code"),
+        ("02", "scale"),
+        ("c8 01", "draw priority"),
+        ("02", "fixed"),
+    ]);
+    assert_eq!(customer.encode(), expected);
+    assert_eq!(CustomerRow::decode(&expected), Ok(customer));
+
+    let tranche = TrancheRow {
+        life: TrancheLife::Expired { lost: Amount(300) },
+        amount: Amount(400),
+        kind: TrancheKind::Plan,
+        priority: 100,
+        scope: ChargeScope::Any,
+        effective_at: Time(1),
+        expires_at: Time::NEVER,
+        created_at: Time(2),
+        features: None,
+        label: "l".to_owned(),
+        reason_code: String::new(),
+        external_reference: "e".to_owned(),
+        cost: Some(("USD".to_owned(), Decimal::parse("4.9").unwrap())),
+        metadata: vec![],
+        granted_by: RecordId(0x0304),
+    };
+    let expected = bytes(&[
+        ("01", "version"),
+        ("03 ac 02", "expired, 300 lost"),
+        ("90 03", "amount 400"),
+        ("01 64 00", "plan, priority, any"),
+        ("01", "effective at"),
+        ("00", "never expires"),
+        ("02", "created at"),
+        ("00", "no features"),
+        ("01", "length"),
+        ("'l", "label"),
+        ("00", "no reason"),
+        ("01", "length"),
+        ("'e", "external reference"),
+        ("01 03", "a cost; length"),
+        ("'USD", "currency"),
+        ("01 32", "one decimal place, 49 units plus one"),
+        ("00", "no metadata"),
+        ("84 06", "granted by"),
+    ]);
+    assert_eq!(tranche.encode(), expected);
+    assert_eq!(TrancheRow::decode(&expected), Ok(tranche));
+
+    let fingerprint = [0xcd; 16];
+    let print = "cd".repeat(16);
+    let applied = Memo {
+        expires_at: Time(0x0102),
+        fingerprint,
+        outcome: Outcome::Applied {
+            operation: OperationId(0x0304),
+            records: 1,
+            remaining: Some(Amount(5)),
+            bystanders: vec![],
+        },
+    };
+    let expected = bytes(&[
+        ("01", "version"),
+        ("0201000000000000", "expires at, little-endian"),
+        (&print, "fingerprint"),
+        ("02", "an applied debit"),
+        ("84 06", "operation"),
+        ("01", "one record"),
+        ("0a", "remaining 5, zigzag"),
+        ("00", "no bystanders"),
+    ]);
+    assert_eq!(applied.encode(), expected);
+    assert_eq!(Memo::decode(&expected), Ok(applied));
+    let shortage = Shortage { available: Amount(5), required: Amount(6), scale: 2 };
+    let denied = Memo {
+        expires_at: Time(0x0102),
+        fingerprint,
+        outcome: Outcome::Denied(Denial { reason: Reason::InsufficientCredits, shortage: Some(shortage) }),
+    };
+    let expected = bytes(&[
+        ("01", "version"),
+        ("0201000000000000", "expires at"),
+        (&print, "fingerprint"),
+        ("03 0a", "denied, insufficient credits"),
+        ("01 0a 0c 02", "a shortage: available 5, required 6, scale"),
+    ]);
+    assert_eq!(denied.encode(), expected);
+    assert_eq!(Memo::decode(&expected), Ok(denied));
+
+    let meta = Meta { shard_tag: 0x0102, allocated: 300, last_time: Time(128), digest: 1 };
+    let expected = bytes(&[
+        ("01", "version"),
+        ("0201", "shard tag, little-endian"),
+        ("ac 02", "allocated"),
+        ("80 01", "last time"),
+        ("01000000000000000000000000000000", "digest"),
+    ]);
+    assert_eq!(meta.encode(), expected);
+    assert_eq!(Meta::decode(&expected), Ok(meta));
+
+    let record = WalletRecord {
+        wallet_no: WalletNo(0x0102),
+        booked_at: Time(128),
+        info: WalletInfo {
+            wallet: "main".to_owned(),
+            asset_code: "c".to_owned(),
+            asset_scale: 2,
+            draw_priority: 100,
+            scope: ChargeScope::Any,
+            burn_policy: BurnPolicy::Standard,
+            frozen: true,
+            version: 2,
+            created_at: Time(1),
+        },
+        reason_code: "r".to_owned(),
+        key: "k1".to_owned(),
+        actor: String::new(),
+    };
+    let expected = bytes(&[
+        ("01 01", "version, wallet record"),
+        ("82 02", "number"),
+        ("80 01", "booked at"),
+        ("04", "length"),
+        ("'main", "wallet"),
+        ("01", "length"),
+        ("'c", "asset code"),
+        ("02 64 00 00 01 02 01", "scale, priority, any, standard, frozen, version, created at"),
+        ("01", "length"),
+        ("'r", "reason"),
+        ("02", "length"),
+        ("'k1", "key"),
+        ("00", "no actor"),
+    ]);
+    assert_eq!(record.encode(), expected);
+    assert_eq!(Record::decode(RecordId(1), &expected), Ok(Record::Wallet(record)));
+}
+
+#[test]
+fn a_batch_keeps_its_bytes() {
+    let debit = Command {
+        header: header(),
+        operation: Operation::Debit(Debit {
+            payer: Payer::CustomerIn(Asset { code: "c", scale: 2 }),
+            amount: Decimal::parse("12.5").unwrap(),
+            charge_type: Some(ChargeType::Fixed),
+            feature: Some("chat"),
+            allow_partial: true,
+            reason_code: "r",
+            reference: "q",
+            metadata: vec![("m", "n")],
+        }),
+    };
+    let mut encoder = BatchEncoder::new();
+    encoder.push(&debit);
+    encoder.push_sweep(300);
+    let encoded = encoder.finish(Time(0x0102));
+    let body = bytes(&[
+        ("07", "length"),
+        ("'default", "namespace"),
+        ("04", "length"),
+        ("'acme", "customer"),
+        ("04", "debit"),
+        ("01 01", "by customer; length"),
+        ("'c", "asset code"),
+        ("02", "scale"),
+        ("01 7e", "one decimal place, 125 units plus one"),
+        ("02", "fixed"),
+        ("01 04", "a feature; length"),
+        ("'chat", "feature"),
+        ("01", "partial"),
+        ("01", "length"),
+        ("'r", "reason"),
+        ("01", "length"),
+        ("'q", "reference"),
+        ("01 01", "one pair; length"),
+        ("'m", "name"),
+        ("01", "length"),
+        ("'n", "value"),
+    ]);
+    let behind = bytes(&[
+        ("02", "length"),
+        ("'k1", "key"),
+        ("ac 02", "valid until"),
+        ("05", "retention"),
+        ("00", "no actor"),
+    ]);
+    let mut expected =
+        bytes(&[("01", "version"), ("0201000000000000", "stamp"), ("02", "two items"), ("01", "command")]);
+    expected.push((1 + body.len() + behind.len()) as u8);
+    expected.push(body.len() as u8);
+    expected.extend(&body);
+    expected.extend(behind);
+    expected.extend(bytes(&[("02 02 ac 02", "sweep; length; limit 300")]));
+    let (content, hash) = encoded.split_at(encoded.len() - 8);
+    assert_eq!(content, expected);
+    assert_eq!(hash, xxhash_rust::xxh3::xxh3_64(content).to_le_bytes());
+    let batch = Batch::decode(&encoded).expect("a batch");
+    assert_eq!(batch.stamp, Time(0x0102));
+    assert_eq!(batch.items, [Item::Command { command: debit, body: &body }, Item::Sweep { limit: 300 }]);
+}
+
+#[test]
+fn grants_and_wallets_read_back_as_written() {
+    let spec = TrancheSpec {
+        amount: Decimal::parse("1").unwrap(),
+        kind: TrancheKind::Rollover,
+        priority: 7,
+        effective_at: Some(Time(5)),
+        expiry: Expiry::After { span: "P1M", zone: "Europe/Berlin", resolved: Time(77) },
+        scope: ChargeScope::Usage,
+        features: vec!["a", "b"],
+        label: "l",
+        reason_code: "r",
+        external_reference: "e",
+        cost: Some(Cost { currency: "EUR", amount: Decimal::parse("0").unwrap() }),
+        metadata: vec![("m", "n")],
+    };
+    let plain = TrancheSpec { expiry: Expiry::At(Time(9)), effective_at: None, cost: None, ..spec.clone() };
+    let commands = [
+        Command {
+            header: header(),
+            operation: Operation::Grant(Grant { wallet: "main", tranches: vec![spec, plain] }),
+        },
+        Command {
+            header: header(),
+            operation: Operation::CreateWallet(CreateWallet {
+                wallet: "main",
+                asset: Asset { code: "c", scale: 18 },
+                draw_priority: 1,
+                scope: ChargeScope::Fixed,
+                burn_policy: BurnPolicy::SpecificFirst,
+            }),
+        },
+    ];
+    let mut encoder = BatchEncoder::new();
+    commands.iter().for_each(|command| encoder.push(command));
+    let encoded = encoder.finish(Time(1));
+    let batch = Batch::decode(&encoded).expect("a batch");
+    for (item, wanted) in batch.items.iter().zip(&commands) {
+        assert!(matches!(item, Item::Command { command, .. } if command == wanted), "{item:?}");
+    }
+}
+
+#[test]
+fn every_cut_and_every_flipped_byte_of_a_batch_is_refused() {
+    let mut encoder = BatchEncoder::new();
+    encoder.push_sweep(300);
+    let encoded = encoder.finish(Time(1));
+    for length in 0..encoded.len() {
+        assert!(Batch::decode(&encoded[..length]).is_err());
+    }
+    for place in 0..encoded.len() {
+        for bit in 0..8 {
+            let mut rotten = encoded.clone();
+            rotten[place] ^= 1 << bit;
+            assert!(Batch::decode(&rotten).is_err(), "byte {place}, bit {bit}");
+        }
+    }
+}
