@@ -15,7 +15,7 @@ use crate::api::Api;
 use crate::clock::Clock;
 use crate::cluster::{Descriptor, ShardMap};
 use crate::config::Config;
-use crate::log::{self, GroupId, LogHandle, LogOptions, LogWriter, RealDisk};
+use crate::log::{self, GroupId, LogHandle, LogOptions, LogWriter, RealDisk, Recovered};
 use crate::observe::{self, Readiness};
 use crate::raft::{self, Group, GroupConfig, GroupOptions, LedgerMachine, ReplicaId};
 use crate::shard::{Shard, ShardId, Sweeping};
@@ -48,12 +48,13 @@ impl Node {
     pub async fn open(config: &Config) -> anyhow::Result<Node> {
         let opened = Descriptor::open_or_create(&config.data, config.shards, config.test_clock)?;
         let descriptor = opened.descriptor;
-        let (log, writer) = open_log(config, &descriptor)?;
+        let (log, writer, recovered) = open_log(config, &descriptor)?;
         let mut options = StoreOptions::new(descriptor.identity());
         options.block_cache_bytes = config.cache_mib << 20;
         let store = StateStore::open(config.data.join("state"), options)
             .with_context(|| format!("the state in {}", config.data.display()))?;
         let map = descriptor.map();
+        refuse_lost_groups(map, &recovered, &store)?;
         let groups = open_groups(map, &log, &store).await?;
         let clock = Arc::new(clock_of(config, &groups)?);
         let flusher = tokio::spawn(flush_now_and_then(log.clone(), groups.clone()));
@@ -126,7 +127,7 @@ impl Node {
     }
 }
 
-fn open_log(config: &Config, descriptor: &Descriptor) -> anyhow::Result<(LogHandle, LogWriter)> {
+fn open_log(config: &Config, descriptor: &Descriptor) -> anyhow::Result<(LogHandle, LogWriter, Recovered)> {
     let place = || format!("the log in {}", config.data.display());
     let disk = RealDisk::open(config.data.join("log")).with_context(place)?;
     let mut options = LogOptions::new(descriptor.identity());
@@ -136,7 +137,29 @@ fn open_log(config: &Config, descriptor: &Descriptor) -> anyhow::Result<(LogHand
         tracing::error!(group = group.0, why, "the log of this group is damaged: it is not served");
     }
     let writer = LogWriter::spawn(handle.clone(), driver).with_context(place)?;
-    Ok((handle, writer))
+    Ok((handle, writer, recovered))
+}
+
+/// A shard that has rows, or that some loss in the log may have hidden, and that the log does not
+/// know, has lost acknowledged commands: it is refused, never begun anew.
+fn refuse_lost_groups(map: ShardMap, recovered: &Recovered, store: &StateStore) -> anyhow::Result<()> {
+    for shard in map.shards() {
+        let known = recovered.groups.contains_key(&group_of(shard));
+        if known || recovered.damaged.contains_key(&group_of(shard)) {
+            continue;
+        }
+        let mut rows = false;
+        for generation in store.generations(shard.0) {
+            rows |= store.shard(shard.0, generation)?.applied()?.is_some();
+        }
+        anyhow::ensure!(
+            !rows && !recovered.unnamed_loss,
+            "the log knows nothing of shard {shard}, which {}: the log is damaged or not this store's. \
+             Restore both from one copy, or start with an empty directory",
+            if rows { "has rows" } else { "may have been lost from it" }
+        );
+    }
+    Ok(())
 }
 
 /// The group of a shard: 0 is kept for the meta group.
@@ -154,7 +177,7 @@ async fn open_groups(map: ShardMap, log: &LogHandle, store: &StateStore) -> anyh
             // The first replica ids are counted like the groups (cluster::LATER_REPLICA_IDS_FROM).
             replica: ReplicaId(u64::from(group.0)),
             config: GroupConfig::default(),
-            machine: Arc::new(LedgerMachine { shard_tag: shard.0 }),
+            machine: Arc::new(LedgerMachine::new(shard.0)),
         };
         let group = Group::open(options, log.clone(), store).await;
         groups.push(group.with_context(|| format!("shard {shard}"))?);

@@ -1,10 +1,13 @@
 //! What an entry means. The state machine knows how to apply safely; a `Machine` knows what.
 
-use purser_ledger::apply::apply_batch;
+use std::sync::Mutex;
+
+use purser_ledger::apply::apply_batch_cached;
+use purser_ledger::cache::WalletCache;
 use purser_ledger::store::{Changes, LocalDamage};
 
 use super::types::Answers;
-use crate::storage::ShardStore;
+use crate::storage::{Generation, ShardStore};
 
 /// What applying an entry came to. Nothing is written yet.
 #[derive(Debug)]
@@ -23,16 +26,39 @@ pub trait Machine: Send + Sync + 'static {
     fn apply(&self, rows: &ShardStore, entry: &[u8]) -> Result<Outcome, LocalDamage>;
 }
 
+/// Decoded wallets kept between batches of one shard: about a kilobyte each.
+const CACHED_WALLETS_MAX: usize = 4_096;
+
 /// A shard of the ledger.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct LedgerMachine {
-    /// Marks the ids that the shard gives out.
-    pub shard_tag: u16,
+    shard_tag: u16,
+    cached: Mutex<Cached>,
+}
+
+/// Wallets as the last applied batch left them, and the rows that they belong to.
+#[derive(Debug)]
+struct Cached {
+    generation: Generation,
+    wallets: WalletCache,
+}
+
+impl LedgerMachine {
+    /// A shard whose ids carry a tag.
+    pub fn new(shard_tag: u16) -> LedgerMachine {
+        let cached = Cached { generation: Generation::FIRST, wallets: WalletCache::new(CACHED_WALLETS_MAX) };
+        LedgerMachine { shard_tag, cached: Mutex::new(cached) }
+    }
 }
 
 impl Machine for LedgerMachine {
     fn apply(&self, rows: &ShardStore, entry: &[u8]) -> Result<Outcome, LocalDamage> {
-        let applied = apply_batch(rows, self.shard_tag, entry)?;
+        // A panic in apply stops the group: nobody works on with what it left in the cache.
+        let mut cached = self.cached.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if cached.generation != rows.generation() {
+            *cached = Cached { generation: rows.generation(), wallets: WalletCache::new(CACHED_WALLETS_MAX) };
+        }
+        let applied = apply_batch_cached(rows, &mut cached.wallets, self.shard_tag, entry)?;
         Ok(Outcome { changes: applied.changes, answers: applied.answers, time_us: applied.now.0 })
     }
 }
