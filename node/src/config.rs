@@ -29,6 +29,8 @@ pub struct Config {
     pub cache_mib: usize,
     /// Size of one log segment, in MiB.
     pub log_segment_mib: u32,
+    /// Writes are refused while less than so many MiB are free on the disk.
+    pub disk_reserve_mib: u64,
 }
 
 /// How log lines look.
@@ -50,9 +52,11 @@ impl Default for Config {
             shards: None,
             test_clock: false,
             log_format: LogFormat::Text,
-            log: "info,openraft=warn".to_owned(),
+            log: "info,openraft=error".to_owned(),
             cache_mib: 256,
             log_segment_mib: 64,
+            // The memtables of a node, twice.
+            disk_reserve_mib: 512,
         }
     }
 }
@@ -84,7 +88,7 @@ pub struct ConfigFlags {
     #[arg(long, value_enum, value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
-    /// Which log lines are written [default: info,openraft=warn]
+    /// Which log lines are written [default: info,openraft=error]
     #[arg(long, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,

@@ -21,5 +21,6 @@ pub mod node;
 #[cfg(not(madsim))]
 pub mod observe;
 pub mod raft;
+pub mod room;
 pub mod shard;
 pub mod storage;

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::log::{self, GroupId, LogHandle, LogOptions, LogWriter, RealDisk, Recovered};
 use crate::observe::{self, Readiness};
 use crate::raft::{self, Group, GroupConfig, GroupOptions, LedgerMachine, ReplicaId};
+use crate::room::Room;
 use crate::shard::{Shard, ShardId, Sweeping};
 use crate::storage::{StateStore, StoreOptions};
 
@@ -25,6 +26,8 @@ use crate::storage::{StateStore, StoreOptions};
 const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// How often the log is asked which groups it wants flushed.
 const FLUSH_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a node that goes away gives one shard to bring its rows to disk.
+const FLUSH_AT_CLOSE_MAX: Duration = Duration::from_secs(10);
 /// How long a node that goes away waits for requests in flight before it cuts them off.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
 
@@ -40,7 +43,7 @@ pub struct Node {
     readiness: Arc<Readiness>,
     log: LogHandle,
     writer: LogWriter,
-    flusher: tokio::task::JoinHandle<()>,
+    chores: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Node {
@@ -57,15 +60,19 @@ impl Node {
         refuse_lost_groups(map, &recovered, &store)?;
         let groups = open_groups(map, &log, &store).await?;
         let clock = Arc::new(clock_of(config, &groups)?);
+        let room = Arc::new(Room::new(&config.data, config.disk_reserve_mib << 20));
+        let watched = room.clone();
+        let watcher = tokio::spawn(async move { watched.watch().await });
         let flusher = tokio::spawn(flush_now_and_then(log.clone(), groups.clone()));
+        let chores = vec![watcher, flusher];
         let shards: Arc<[Shard]> = map
             .shards()
             .zip(groups)
-            .map(|(id, group)| Shard::start(id, group, clock.clone(), Sweeping::default()))
+            .map(|(id, group)| Shard::start(id, group, clock.clone(), room.clone(), Sweeping::default()))
             .collect();
         let api = Api::new(shards.clone(), map, clock);
         let readiness = Arc::default();
-        Ok(Node { descriptor, fresh: opened.fresh, api, shards, readiness, log, writer, flusher })
+        Ok(Node { descriptor, fresh: opened.fresh, api, shards, readiness, log, writer, chores })
     }
 
     /// Serves until `stop` turns true; then drains, stops, and leaves everything durable.
@@ -115,10 +122,17 @@ impl Node {
 
     /// Stops every shard and leaves everything durable.
     pub async fn close(self) -> anyhow::Result<()> {
-        self.flusher.abort();
+        self.chores.iter().for_each(|chore| chore.abort());
         for shard in self.shards.iter() {
-            shard.group().flush(false).await?;
-            shard.group().shutdown().await?;
+            // Only so that the next start has less to replay: the log has everything.
+            match tokio::time::timeout(FLUSH_AT_CLOSE_MAX, shard.group().flush(false)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(shard = shard.id().0, %error, "not flushed"),
+                Err(_) => tracing::warn!(shard = shard.id().0, "not flushed: it took too long"),
+            }
+            if let Err(error) = shard.group().shutdown().await {
+                tracing::warn!(shard = shard.id().0, %error, "the group had stopped before");
+            }
         }
         // The log writes what is queued, and ends; it may block, so not on a thread of the runtime.
         tokio::task::spawn_blocking(move || self.writer.stop()).await?;

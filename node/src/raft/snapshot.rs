@@ -14,7 +14,7 @@ use openraft::storage::RaftSnapshotBuilder;
 
 use super::codec;
 use super::log_store::damaged;
-use super::state_machine::{Durable, blocking};
+use super::state_machine::{Durable, blocking, wait_for_room};
 use super::types::{SnapshotMeta, TypeConfig};
 use crate::storage::{NewGeneration, ShardStore, ShardView};
 
@@ -50,8 +50,13 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let meta = meta_of(&self.view)?;
-        let store = self.store.clone();
-        blocking(move || store.flush()).await?.map_err(io::Error::other)?;
+        loop {
+            let store = self.store.clone();
+            match blocking(move || store.flush()).await? {
+                Ok(()) => break,
+                Err(error) => wait_for_room(self.store.shard(), error).await?,
+            }
+        }
         self.store.settle_memos(self.time_us);
         let durable = Durable { meta: meta.clone(), view: Arc::clone(&self.view) };
         durable.keep(&self.durable);

@@ -11,6 +11,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -120,7 +121,7 @@ impl StateMachine {
         self.durable.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    fn apply_one(&mut self, (entry, responder): EntryResponder<TypeConfig>) -> io::Result<()> {
+    async fn apply_one(&mut self, (entry, responder): EntryResponder<TypeConfig>) -> io::Result<()> {
         let at = entry.log_id;
         let outcome = match &entry.payload {
             EntryPayload::Blank => None,
@@ -131,11 +132,13 @@ impl StateMachine {
             EntryPayload::Normal(command) => Some(self.judge(command)?),
         };
         let applied = codec::encode_applied(&at, &self.membership);
-        match &outcome {
+        // The rows of an entry are written again and again while the disk is full, never judged again.
+        while let Err(error) = match &outcome {
             Some(outcome) => self.store.write(outcome.changes.iter(), &applied),
             None => self.store.write([], &applied),
+        } {
+            wait_for_room(self.store.shard(), error).await?;
         }
-        .map_err(io::Error::other)?;
         self.last = Some(at);
         let answers = match outcome {
             Some(outcome) => {
@@ -232,7 +235,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
         while let Some(entry) = entries.try_next().await.inspect_err(|error| self.note_failure(error))? {
-            self.apply_one(entry).inspect_err(|error| self.note_failure(error))?;
+            self.apply_one(entry).await.inspect_err(|error| self.note_failure(error))?;
         }
         Ok(())
     }
@@ -258,4 +261,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let durable = self.durable();
         Ok(durable.map(|Durable { meta, view }| Snapshot { meta, snapshot: SnapshotData::View(view) }))
     }
+}
+
+/// How long a full disk is left alone before the next attempt.
+const ROOM_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A committed entry has to be applied: a full disk holds the group up until there is room, and does
+/// not end it. Any other error does.
+pub(super) async fn wait_for_room(shard: u16, error: StorageError) -> io::Result<()> {
+    if !matches!(error, StorageError::NoSpace { .. }) {
+        return Err(io::Error::other(error));
+    }
+    tracing::error!(shard, %error, "the shard waits for room on the disk");
+    tokio::time::sleep(ROOM_LOOK_EVERY).await;
+    Ok(())
 }

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::raft::{Group, ProposeError, ReadError};
+use crate::room::Room;
 use crate::storage::ShardView;
 
 pub use batcher::{QUEUE_COMMANDS_MAX, Sweeping};
@@ -121,6 +122,7 @@ pub(crate) struct Inner {
     id: ShardId,
     group: Group,
     clock: Arc<Clock>,
+    room: Arc<Room>,
     /// No batch is stamped before this time.
     floor: AtomicU64,
     queue: mpsc::Sender<Pending>,
@@ -128,9 +130,9 @@ pub(crate) struct Inner {
 
 impl Shard {
     /// Starts serving a shard over its group.
-    pub fn start(id: ShardId, group: Group, clock: Arc<Clock>, sweeping: Sweeping) -> Shard {
+    pub fn start(id: ShardId, group: Group, clock: Arc<Clock>, room: Arc<Room>, sweeping: Sweeping) -> Shard {
         let (queue, pending) = mpsc::channel(QUEUE_COMMANDS_MAX);
-        let inner = Arc::new(Inner { id, group, clock, floor: AtomicU64::new(0), queue });
+        let inner = Arc::new(Inner { id, group, clock, room, floor: AtomicU64::new(0), queue });
         tokio::spawn(batcher::run(Arc::downgrade(&inner), pending, sweeping));
         Shard { inner }
     }
@@ -152,6 +154,9 @@ impl Shard {
 
     /// Has a command judged, made durable on a majority, and answered.
     pub async fn submit(&self, command: &Command<'_>) -> Result<Placed, ShardError> {
+        if !self.inner.room.is_there() {
+            return Err(ShardError::NoSpace);
+        }
         let mut bytes = Vec::with_capacity(160);
         encode_command(&mut bytes, command);
         let (answer, answered) = oneshot::channel();

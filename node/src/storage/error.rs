@@ -75,6 +75,12 @@ pub enum StorageError {
         /// What RocksDB said.
         reason: String,
     },
+    /// The disk is full. RocksDB takes writes again by itself some seconds after there is room.
+    #[error("the disk is full while {doing}")]
+    NoSpace {
+        /// What was being done.
+        doing: &'static str,
+    },
     /// The generation that should hold the shard's rows is not there: replace this replica.
     #[error("the rows of the shard are gone: there is no column family {0}; replace this replica")]
     Gone(String),
@@ -82,6 +88,13 @@ pub enum StorageError {
 
 impl StorageError {
     pub(super) fn failed(doing: &'static str) -> impl FnOnce(rocksdb::Error) -> StorageError {
-        move |error| StorageError::Failed { doing, reason: error.into_string() }
+        move |error| {
+            let reason = error.into_string();
+            // RocksDB has one kind for all that a file system refuses; only its words tell this one.
+            match reason.contains("No space left on device") {
+                true => StorageError::NoSpace { doing },
+                false => StorageError::Failed { doing, reason },
+            }
+        }
     }
 }
