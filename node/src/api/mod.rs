@@ -17,7 +17,7 @@ pub mod shape;
 
 use std::sync::Arc;
 
-use purser_ledger::command::{Command, Operation, Payer};
+use purser_ledger::command::{Command, Debit, Operation, Payer};
 use purser_ledger::ids::Customer;
 use purser_ledger::query;
 use purser_ledger::time::{Span, Time};
@@ -239,16 +239,18 @@ fn pairs_of(command: &Command<'_>) -> Pairs {
         Operation::CreateWallet(create) => pairs_of_wallet(customer, create.wallet),
         Operation::FreezeWallet(freeze) => pairs_of_wallet(customer, freeze.wallet),
         Operation::Grant(grant) => pairs_of_wallet(customer, grant.wallet),
-        Operation::Debit(debit) => {
-            let mut pairs = match debit.payer {
-                Payer::Wallet(wallet) => pairs_of_wallet(customer, wallet),
-                Payer::CustomerIn(asset) => Pairs::from([
-                    ("customer".to_owned(), customer.id.to_owned()),
-                    ("asset".to_owned(), asset.to_string()),
-                ]),
-            };
-            pairs.insert("amount".to_owned(), debit.amount.to_string());
-            pairs
-        }
+        Operation::Debit(debit) => pairs_of_debit(customer, debit),
     }
+}
+
+fn pairs_of_debit(customer: Customer<'_>, debit: &Debit<'_>) -> Pairs {
+    let mut pairs = match debit.payer {
+        Payer::Wallet(wallet) => pairs_of_wallet(customer, wallet),
+        Payer::CustomerIn(asset) => Pairs::from([
+            ("customer".to_owned(), customer.id.to_owned()),
+            ("asset".to_owned(), asset.to_string()),
+        ]),
+    };
+    pairs.insert("amount".to_owned(), debit.amount.to_string());
+    pairs
 }

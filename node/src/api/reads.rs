@@ -13,7 +13,7 @@ use tonic::Status;
 use super::page::{Page, Paged};
 use super::refusal::{self, Pairs, malformed, malformed_field, refuse};
 use super::shape::{Shape, timestamp};
-use super::{Api, commands, pairs_of_wallet, render};
+use super::{Api, commands, pairs_of_debit, pairs_of_wallet, render};
 use crate::shard::ReadPoint;
 use crate::storage::ShardView;
 
@@ -123,7 +123,7 @@ impl Api {
             Some(Verdict::Applied(applied)) => Ok(render::explained(&applied, &look.point)),
             Some(Verdict::Denied(denial)) => Ok(v1::ExplainResponse {
                 point: Some(render::read_point(&look.point)),
-                refusal: Some(refusal::explain_denial(&denial, &look.pairs(""))),
+                refusal: Some(refusal::explain_denial(&denial, &pairs_of_debit(customer, &debit))),
                 ..Default::default()
             }),
         }

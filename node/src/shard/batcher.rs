@@ -62,8 +62,9 @@ pub(super) async fn run(inner: Weak<Inner>, mut queue: mpsc::Receiver<Pending>, 
         let event = tokio::select! {
             biased;
             Some((entry, result)) = under_way.next(), if !under_way.is_empty() => Event::Done(entry, result),
-            command = queue.recv(), if open && room => command.map_or(Event::Closed, Event::Command),
+            // Before the queue: a shard that is never idle is swept all the same.
             _ = look.tick(), if open && room => Event::LookForDue,
+            command = queue.recv(), if open && room => command.map_or(Event::Closed, Event::Command),
         };
         // Handles gone and queue drained: the shard is no longer served.
         let Some(shard) = inner.upgrade() else {
