@@ -1,7 +1,7 @@
 //! The layout gate: how many plain debits one core applies a second, and what they write.
 //!
 //! One replica, one thread, batches of 100 commands: decode, apply, encode rows, one RocksDB write
-//! batch without its WAL (the Raft log is the WAL). No network and no log. Commands are encoded
+//! batch through the node's own state store, without a WAL (the Raft log is it). No network, no log. Commands are encoded
 //! outside the clock.
 
 use std::time::Duration;
@@ -10,10 +10,9 @@ use anyhow::Context;
 use purser_ledger::apply::apply_batch_cached;
 use purser_ledger::cache::WalletCache;
 use purser_ledger::command::BatchEncoder;
-use purser_ledger::store::{Changes, Store, StoreError};
 use purser_ledger::time::Time;
 use purser_ledger::verdict::{Reply, Verdict};
-use rocksdb::{DB, Direction, IteratorMode, Options as DbOptions, WriteBatch, WriteOptions};
+use purser_node::storage::{Generation, StateStore, StoreOptions};
 
 use crate::workload::{self, Draws};
 
@@ -34,80 +33,11 @@ pub struct Options {
     batch: usize,
 }
 
-struct Rocks(DB);
-
-impl Store for Rocks {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.0.get(key).map_err(|error| StoreError(error.to_string()))
-    }
-
-    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        self.0
-            .multi_get(keys)
-            .into_iter()
-            .map(|row| row.map_err(|error| StoreError(error.to_string())))
-            .collect()
-    }
-
-    fn scan(
-        &self,
-        from: &[u8],
-        until: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StoreError> {
-        for row in self.0.iterator(IteratorMode::From(from, Direction::Forward)) {
-            let (key, row) = row.map_err(|error| StoreError(error.to_string()))?;
-            if *key >= *until || !visit(&key, &row) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn scan_back(
-        &self,
-        _from: &[u8],
-        _until: &[u8],
-        _visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StoreError> {
-        Err(StoreError("apply does not scan backwards".to_owned()))
-    }
-}
-
-impl Rocks {
-    fn commit(&self, changes: &Changes) -> anyhow::Result<usize> {
-        let mut batch = WriteBatch::default();
-        for (key, change) in changes.iter() {
-            match change {
-                Some(row) => batch.put(key, row),
-                None => batch.delete(key),
-            }
-        }
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        let bytes = batch.size_in_bytes();
-        self.0.write_opt(batch, &options)?;
-        Ok(bytes)
-    }
-}
-
 /// Runs the gate and prints its figures.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("a folder for the store")?;
-    let mut db_options = DbOptions::default();
-    db_options.create_if_missing(true);
-    db_options.set_write_buffer_size(16 << 20);
-    db_options.set_max_write_buffer_number(4);
-    let mut table = rocksdb::BlockBasedOptions::default();
-    table.set_bloom_filter(10.0, false);
-    table.set_block_cache(&rocksdb::Cache::new_lru_cache(1 << 30));
-    table.set_cache_index_and_filter_blocks(false);
-    db_options.set_block_based_table_factory(&table);
-    db_options.set_memtable_prefix_bloom_ratio(0.1);
-    db_options.set_memtable_whole_key_filtering(true);
-    db_options.set_allow_concurrent_memtable_write(false);
-    db_options.set_compression_type(rocksdb::DBCompressionType::Lz4);
-    let rocks = Rocks(DB::open(&db_options, folder.path())?);
+    let state = StateStore::open(folder.path(), StoreOptions::new("layout"))?;
+    let rows_of_shard = state.shard(0, Generation::FIRST)?;
 
     let names: Vec<String> = (0..options.wallets).map(|n| format!("customer-{n:07}")).collect();
     let mut clock = Time(1_800_000_000_000_000);
@@ -120,10 +50,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             encoder.push(&workload::refill(workload::header(name, "first", clock)));
         }
         clock.0 += 1_000;
-        let applied = apply_batch_cached(&rocks, &mut cache, 1, &encoder.finish(clock))?;
-        rocks.commit(&applied.changes)?;
+        let applied = apply_batch_cached(&rows_of_shard, &mut cache, 1, &encoder.finish(clock))?;
+        rows_of_shard.write(applied.changes.iter(), b"layout")?;
     }
-    rocks.0.flush()?;
+    rows_of_shard.flush()?;
 
     let mut draws = Draws::new(1);
     let (mut applied_debits, mut denied, mut refills, mut bytes, mut rows) =
@@ -152,12 +82,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         clock.0 += 1_000;
         let entry = encoder.finish(clock);
         let started = thread_cpu()?;
-        let applied = apply_batch_cached(&rocks, &mut cache, 1, &entry)?;
+        let applied = apply_batch_cached(&rows_of_shard, &mut cache, 1, &entry)?;
         let between = thread_cpu()?;
-        bytes += rocks.commit(&applied.changes)?;
+        rows_of_shard.write(applied.changes.iter(), b"layout")?;
         in_apply += between - started;
         in_commit += thread_cpu()? - between;
         rows += applied.changes.len();
+        bytes +=
+            applied.changes.iter().map(|(key, row)| key.len() + row.map_or(0, <[u8]>::len)).sum::<usize>();
         for (place, answer) in applied.answers.iter().enumerate() {
             match (&answer.reply, place.checked_sub(refilled.len())) {
                 (Reply::Verdict { verdict: Verdict::Applied(_), .. }, None) => refills += 1,
@@ -202,5 +134,5 @@ fn report(
     println!("us a debit, apply   {:.2}", each(apply));
     println!("us a debit, commit  {:.2}", each(commit));
     println!("rows a debit        {:.2}", rows as f64 / debits as f64);
-    println!("bytes a debit       {:.0}  (write batch)", bytes as f64 / debits as f64);
+    println!("bytes a debit       {:.0}  (keys and rows)", bytes as f64 / debits as f64);
 }

@@ -11,8 +11,10 @@ use std::collections::BTreeMap;
 use model::drafts::{self, Item, Session};
 use model::pair::{self, Core, Counts, entry_of};
 use proptest::prelude::*;
+use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use purser_ledger::cache::WalletCache;
 use purser_ledger::time::Time;
 use purser_ledger::verdict::Answer;
 
@@ -50,6 +52,22 @@ proptest! {
         let (two, two_digests) = digests_of(&session)?;
         prop_assert_eq!(one_digests, two_digests);
         prop_assert_eq!(one.rows(), two.rows());
+    }
+
+    #[test]
+    fn a_cache_of_any_size_changes_no_answer_and_no_row(
+        session in prop_oneof![drafts::small(), drafts::crowded()],
+        wallets_max in select(&[1usize, 2, 3, 100][..]),
+    ) {
+        let (mut plain, mut cached) = (Core::default(), Core::default());
+        let mut cache = WalletCache::new(wallets_max);
+        for (stamp, items) in session.write() {
+            let entry = entry_of(stamp, &items);
+            let expected = plain.apply(&entry).map_err(TestCaseError::fail)?;
+            let given = cached.apply_cached(&mut cache, &entry).map_err(TestCaseError::fail)?;
+            prop_assert_eq!(expected, given);
+        }
+        prop_assert_eq!(plain.rows(), cached.rows());
     }
 
     #[test]

@@ -294,8 +294,13 @@ struct Profile {
     /// The greatest whole amount of a debit.
     debit_max: i128,
     batches: (usize, usize),
-    /// In this many of a hundred amounts, one that is odd: fractions, or huge.
+    /// How many of a hundred amounts are odd: fractions, or huge.
     odd_amounts: u32,
+    /// How many of a thousand tranches bear a reference, and how many expire in the past: each may
+    /// refuse the whole grant.
+    refusable: u32,
+    /// How many of a hundred tranches are scheduled.
+    scheduled: u32,
 }
 
 const SMALL: Profile = Profile {
@@ -308,6 +313,8 @@ const SMALL: Profile = Profile {
     debit_max: 30,
     batches: (6, 22),
     odd_amounts: 6,
+    refusable: 15,
+    scheduled: 25,
 };
 
 const CROWDED: Profile = Profile {
@@ -317,9 +324,11 @@ const CROWDED: Profile = Profile {
     lifetimes: &[6, 6, 9, 9, 9, 10, 15, 30],
     delays: &[4, 4, 4, 5, 7, 9],
     steps: &[0, 0, 0, 0, 0, 1, 1, 2, 3, 10, -2],
-    debit_max: 90,
-    batches: (4, 14),
-    odd_amounts: 1,
+    debit_max: 500,
+    batches: (5, 16),
+    odd_amounts: 0,
+    refusable: 1,
+    scheduled: 45,
 };
 
 /// Much of everything in a few wallets.
@@ -413,7 +422,7 @@ fn operation(profile: Profile) -> impl Strategy<Value = OperationDraft> {
 fn debit(profile: Profile) -> impl Strategy<Value = DebitDraft> {
     let payer = prop_oneof![
         10 => select(profile.wallets).prop_map(PayerDraft::Wallet),
-        10 => Just(PayerDraft::Asset(CREDITS)),
+        15 => Just(PayerDraft::Asset(CREDITS)),
         2 => Just(PayerDraft::Asset(USD)),
         1 => Just(PayerDraft::Asset(FINE_CREDITS)),
     ];
@@ -435,21 +444,24 @@ fn debit(profile: Profile) -> impl Strategy<Value = DebitDraft> {
 
 fn tranche(profile: Profile) -> impl Strategy<Value = TrancheDraft> {
     let effective = prop_oneof![
-        12 => Just(None),
-        5 => select(profile.delays).prop_map(Some),
-        2 => (-20i64..1).prop_map(Some),
+        90 - profile.scheduled => Just(None),
+        profile.scheduled => select(profile.delays).prop_map(Some),
+        10 => (-20i64..1).prop_map(Some),
     ];
     let expiry = prop_oneof![
-        60 => Just(ExpiryDraft::Never),
-        120 => select(profile.lifetimes).prop_map(ExpiryDraft::At),
-        10 => select(profile.lifetimes).prop_map(ExpiryDraft::After),
-        1 => (-3i64..1).prop_map(ExpiryDraft::At),
+        300 => Just(ExpiryDraft::Never),
+        640 => select(profile.lifetimes).prop_map(ExpiryDraft::At),
+        60 => select(profile.lifetimes).prop_map(ExpiryDraft::After),
+        profile.refusable => (-3i64..1).prop_map(ExpiryDraft::At),
     ];
     let features = prop_oneof![
         3 => Just(Vec::new()),
         1 => subsequence(FEATURES.to_vec(), 1..=2),
     ];
-    let reference = proptest::option::weighted(0.02, 0..REFERENCES.len());
+    let reference = prop_oneof![
+        1_000 - profile.refusable => Just(None),
+        profile.refusable => (0..REFERENCES.len()).prop_map(Some),
+    ];
     let attributes = (select(TrancheKind::ALL), select(&[100u16, 100, 100, 10, 500][..]), scope(5));
     (amount(12, profile.odd_amounts), attributes, effective, expiry, features, reference).prop_map(
         |(amount, (kind, priority, scope), effective, expiry, features, reference)| TrancheDraft {
@@ -478,11 +490,14 @@ impl ExpiryDraft {
 }
 
 fn amount(whole_max: i128, odd: u32) -> impl Strategy<Value = AmountDraft> {
+    let strange = prop_oneof![
+        6 => (1..=whole_max * 100).prop_map(AmountDraft::Hundredths),
+        2 => (1..=whole_max * 1_000).prop_map(AmountDraft::Thousandths),
+        3 => Just(AmountDraft::Huge),
+    ];
     prop_oneof![
-        10 * (100 - odd) => (1..=whole_max).prop_map(AmountDraft::Whole),
-        6 * odd => (1..=whole_max * 100).prop_map(AmountDraft::Hundredths),
-        2 * odd => (1..=whole_max * 1_000).prop_map(AmountDraft::Thousandths),
-        odd => Just(AmountDraft::Huge),
+        100 - odd => (1..=whole_max).prop_map(AmountDraft::Whole),
+        odd => strange,
     ]
 }
 

@@ -224,15 +224,17 @@ impl Model {
         Reply::Verdict { replayed: false, verdict }
     }
 
-    /// Books up to `limit` items that are due, over all wallets, in due order.
-    pub fn sweep(&mut self, limit: u32) -> Reply {
+    /// A sweep that booked the next due item of each of these wallets, one after the other (a wallet
+    /// stands there as often as items were booked in it). Which wallets a sweep visits is the
+    /// ledger's affair, since wallets do not see each other; within a wallet the order is fixed.
+    pub fn sweep(&mut self, places: &[usize]) -> Reply {
         let mut booked = 0;
-        while booked < limit {
-            let Some((due, place)) = self.first_due() else { break };
+        for &place in places {
+            let Some(due) = self.wallets[place].due(self.now).first().copied() else { continue };
             self.book(place, due);
             booked += 1;
         }
-        Reply::Swept { booked, more: self.first_due().is_some() }
+        Reply::Swept { booked, more: self.wallets.iter().any(|wallet| !wallet.due(self.now).is_empty()) }
     }
 
     /// All wallets, in order of creation.
@@ -780,11 +782,6 @@ impl Wallet {
 }
 
 impl Model {
-    fn first_due(&self) -> Option<(Due, usize)> {
-        let places = 0..self.wallets.len();
-        places.filter_map(|place| Some((*self.wallets[place].due(self.now).first()?, place))).min()
-    }
-
     /// Books at most 64 items in each wallet; stops the command where an activation is left.
     fn book_before_judging(&mut self, places: &[usize]) -> Result<(), Stop> {
         for &place in places {

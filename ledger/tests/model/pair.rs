@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use purser_ledger::apply::apply_batch;
+use purser_ledger::apply::{apply_batch, apply_batch_cached};
 use purser_ledger::audit::{AuditReport, audit};
+use purser_ledger::cache::WalletCache;
 use purser_ledger::command::{BatchEncoder, Operation};
 use purser_ledger::ids::{Customer, OperationId, RecordId, TrancheId, WalletNo};
 use purser_ledger::query::{self, LedgerEntry, TrancheStatus, TrancheView};
@@ -23,6 +24,10 @@ use super::{Details, Draw, Effect, Model, Movement, Posted, Reply, Stage, Tranch
 const SHARD_TAG: u16 = 7;
 /// Movements or tranches read at once.
 const PAGE: usize = 1_000;
+/// Items that each sweep at the end of a session may book.
+const SWEEP_LIMIT: u32 = 20;
+/// After so many sweeps at the end of a session nothing is due: it grants far fewer tranches.
+const SWEEPS_MAX: usize = 500;
 /// How far ahead balances are read, besides now.
 const AHEAD: [u64; 3] = [0, 7, 30];
 
@@ -54,6 +59,14 @@ impl Core {
     pub fn apply(&mut self, entry: &[u8]) -> Check<(Vec<Answer>, u128)> {
         let applied =
             apply_batch(&self.store, SHARD_TAG, entry).map_err(|error| format!("apply: {error}"))?;
+        self.store.commit(&applied.changes);
+        Ok((applied.answers, applied.digest))
+    }
+
+    /// As [`Core::apply`], with a cache that the batches before have filled.
+    pub fn apply_cached(&mut self, cache: &mut WalletCache, entry: &[u8]) -> Check<(Vec<Answer>, u128)> {
+        let applied = apply_batch_cached(&self.store, cache, SHARD_TAG, entry);
+        let applied = applied.map_err(|error| format!("apply: {error}"))?;
         self.store.commit(&applied.changes);
         Ok((applied.answers, applied.digest))
     }
@@ -108,13 +121,21 @@ struct Names {
     records: BTreeMap<RecordId, (usize, u64)>,
 }
 
-/// Runs a whole session; gives the counts, or what does not agree with the history before it.
+/// Runs a whole session; gives the counts, or what does not agree with the history before it. A
+/// sweep is an entry of its own here, so that its movements can be told from those of commands.
 pub fn compare(session: &Session) -> Check<Counts> {
     let mut pair = Pair::default();
     for (stamp, items) in session.write() {
-        pair.batch(stamp, &items)?;
+        for part in items.chunk_by(|one, next| !is_sweep(one) && !is_sweep(next)) {
+            pair.batch(stamp, part)?;
+        }
     }
+    pair.sweep_until_done()?;
     Ok(pair.counts)
+}
+
+fn is_sweep(item: &Item) -> bool {
+    matches!(item, Item::Sweep(_))
 }
 
 impl Pair {
@@ -133,8 +154,11 @@ impl Pair {
             self.count("clock went back");
         }
         let now = self.model.begin_batch(stamp);
-        let expected: Vec<Reply> = items.iter().map(|item| self.model_reply(item)).collect();
-        same("number of answers", &expected.len(), &answers.len())?;
+        same("number of answers", &items.len(), &answers.len())?;
+        let expected = match (items, &answers[..]) {
+            ([Item::Sweep(limit)], [answer]) => vec![self.model_sweep(*limit, answer)?],
+            _ => items.iter().map(|item| self.model_reply(item)).collect(),
+        };
         let movements = self.movements_agree();
         for (place, (expected, answer)) in expected.iter().zip(&answers).enumerate() {
             same("now", &now, &answer.now)?;
@@ -154,8 +178,44 @@ impl Pair {
     fn model_reply(&mut self, item: &Item) -> Reply {
         match item {
             Item::Command(command) => self.model.command(command),
-            Item::Sweep(limit) => self.model.sweep(*limit),
+            Item::Sweep(_) => panic!("a sweep is a batch of its own"),
         }
+    }
+
+    /// Lets the model book what the ledger's sweep booked. A sweep may say that there is more where
+    /// there is not, and may book less than it might; but not more than its limit, and where it says
+    /// that nothing is left, nothing is.
+    fn model_sweep(&mut self, limit: u32, answer: &Answer) -> Check<Reply> {
+        let mut new = Vec::new();
+        for (place, wallet) in self.model.wallets().iter().enumerate() {
+            let from = wallet.movements.len() as u64 + 1;
+            let entries = self.core.movements(wallet.customer(), &wallet.info.wallet, from)?;
+            new.extend(entries.into_iter().map(|entry| (entry.id, place)));
+        }
+        new.sort();
+        let places: Vec<usize> = new.into_iter().map(|(_, place)| place).collect();
+        let expected = self.model.sweep(&places);
+        match (&expected, &answer.reply) {
+            (Reply::Swept { booked, more: false }, verdict::Reply::Swept { more: true, .. }) => {
+                if *booked < limit {
+                    self.count("sweep that stopped short of its limit");
+                }
+                Ok(Reply::Swept { booked: *booked, more: true })
+            }
+            (Reply::Swept { booked, .. }, _) if *booked > limit => Err(format!("{answer:?} exceeds {limit}")),
+            _ => Ok(expected),
+        }
+    }
+
+    /// Sweeps come to an end, and then all that is due is booked.
+    fn sweep_until_done(&mut self) -> Check {
+        for _ in 0..SWEEPS_MAX {
+            let answers = self.batch(self.model.now(), &[Item::Sweep(SWEEP_LIMIT)])?;
+            if let verdict::Reply::Swept { more: false, .. } = answers[0].reply {
+                return Ok(());
+            }
+        }
+        Err(format!("{SWEEPS_MAX} sweeps of {SWEEP_LIMIT} are not enough"))
     }
 
     /// Compares what each wallet's list has grown by, and learns the ids in it.
@@ -442,12 +502,15 @@ impl Names {
 
     /// Ids sort by creation, and no two of them stand for the same thing.
     fn in_order(&self) -> Check {
-        let tranches: Vec<usize> = self.tranches.values().copied().collect();
-        let operations: Vec<usize> = self.operations.values().copied().collect();
-        match tranches.is_sorted_by(|a, b| a < b) && operations.is_sorted_by(|a, b| a < b) {
-            true => Ok(()),
-            false => Err(format!("ids do not sort by creation: {tranches:?} {operations:?}")),
-        }
+        rising("tranches", &self.tranches)?;
+        rising("operations", &self.operations)
+    }
+}
+
+fn rising<Id: std::fmt::Debug>(what: &str, numbers: &BTreeMap<Id, usize>) -> Check {
+    match numbers.values().is_sorted_by(|before, after| before < after) {
+        true => Ok(()),
+        false => Err(format!("ids of {what} do not sort by creation: {numbers:?}")),
     }
 }
 

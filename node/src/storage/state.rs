@@ -26,6 +26,8 @@ pub(super) type Db = DBWithThreadMode<MultiThreaded>;
 
 /// About 1 % of the lookups of absent keys read a block in vain.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// The share of a memtable that its filter takes.
+const MEMTABLE_BLOOM_RATIO: f64 = 0.1;
 /// A block holds some twenty rows: small, for rows are read one by one.
 const BLOCK_BYTES: usize = 4 * 1024;
 /// Memtables of one shard: one that fills, the others on their way to disk.
@@ -187,6 +189,8 @@ fn database_options(options: &StoreOptions, buffers: &WriteBufferManager) -> Opt
     database.set_paranoid_checks(true);
     database.set_max_background_jobs(options.background_jobs);
     database.set_write_buffer_manager(buffers);
+    // A shard's rows are written by its group alone.
+    database.set_allow_concurrent_memtable_write(false);
     database.set_bytes_per_sync(BYTES_PER_SYNC);
     database.set_keep_log_file_num(INFO_LOGS_MAX);
     database.set_max_log_file_size(INFO_LOG_BYTES_MAX);
@@ -211,6 +215,9 @@ fn family_options(options: &StoreOptions, cache: &Cache, watermark_us: Arc<Atomi
     family.set_block_based_table_factory(&blocks);
     family.set_compression_type(DBCompressionType::Lz4);
     family.set_write_buffer_size(options.memtable_bytes);
+    // Nearly every key of a memo is asked for before it is there: the filter answers that.
+    family.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
+    family.set_memtable_whole_key_filtering(true);
     family.set_max_write_buffer_number(MEMTABLES_PER_SHARD_MAX);
     family.set_level_compaction_dynamic_level_bytes(true);
     family.set_disable_auto_compactions(!options.compacts_by_itself);
