@@ -94,8 +94,8 @@ pub struct ConfigFlags {
     pub log: Option<String>,
 }
 
-/// Names in the environment that begin alike and belong to the client side.
-const CLIENT_NAMES: &[&str] = &["server", "namespace", "output", "timeout", "config"];
+/// Names in the environment that begin alike and belong to the client side, the build or the tests.
+const OTHER_NAMES: &[&str] = &["server", "namespace", "config", "build_cache", "log_seeds"];
 
 impl Config {
     /// Puts together defaults, a TOML file, `PURSER_…` variables and flags.
@@ -106,7 +106,7 @@ impl Config {
             figment = figment.merge(Toml::file_exact(file));
         }
         let figment =
-            figment.merge(Env::prefixed("PURSER_").ignore(CLIENT_NAMES)).merge(Serialized::defaults(flags));
+            figment.merge(Env::prefixed("PURSER_").ignore(OTHER_NAMES)).merge(Serialized::defaults(flags));
         figment.extract().map_err(|error| anyhow::anyhow!("configuration: {error}"))
     }
 }
