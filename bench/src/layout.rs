@@ -28,6 +28,9 @@ pub struct Options {
     /// How many decoded wallets are kept between batches.
     #[arg(long, default_value_t = 50_000)]
     cached_wallets: usize,
+    /// Memory for cached blocks of rows, in MiB.
+    #[arg(long, default_value_t = 256)]
+    cache_mib: usize,
     /// Commands a batch.
     #[arg(long, default_value_t = 100)]
     batch: usize,
@@ -36,7 +39,9 @@ pub struct Options {
 /// Runs the gate and prints its figures.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("a folder for the store")?;
-    let state = StateStore::open(folder.path(), StoreOptions::new("layout"))?;
+    let mut store_options = StoreOptions::new("layout");
+    store_options.block_cache_bytes = options.cache_mib << 20;
+    let state = StateStore::open(folder.path(), store_options)?;
     let rows_of_shard = state.shard(0, Generation::FIRST)?;
 
     let names: Vec<String> = (0..options.wallets).map(|n| format!("customer-{n:07}")).collect();

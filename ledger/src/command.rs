@@ -311,9 +311,10 @@ pub enum Item<'a> {
         /// Its canonical body.
         body: &'a [u8],
     },
-    /// The shard's own: book up to `limit` items that are due, in due order.
+    /// The shard's own: book what is due, wallet by wallet in the order of what is due first in each,
+    /// in up to `limit` steps. A step is an item booked, or a look in vain.
     Sweep {
-        /// Most items to book.
+        /// Most steps.
         limit: u32,
     },
 }

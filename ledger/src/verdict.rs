@@ -43,7 +43,8 @@ pub enum Reply {
     Swept {
         /// How many items it booked.
         booked: u32,
-        /// Whether items that are due are left.
+        /// Whether another sweep should follow at once: items that are due are left, or looks at
+        /// wallets that may be in vain.
         more: bool,
     },
 }

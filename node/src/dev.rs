@@ -35,6 +35,8 @@ impl DevArgs {
     pub async fn run(self) -> anyhow::Result<()> {
         let config = Config::load(self.config.as_deref(), &self.flags)?;
         init_log(&config)?;
+        // Before anybody is told that it is ready: a signal must not end it any other way.
+        let signalled = signals()?;
         let listeners = Listeners::bind(&config).await?;
         let node = Node::open(&config).await?;
         let (api, admin) = (listeners.api_address, listeners.admin_address);
@@ -50,7 +52,7 @@ impl DevArgs {
         println!("{}", next_lines(api, config.test_clock));
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(async move {
-            wait_for_signal().await;
+            signalled.await;
             // Nobody listens any more where the server has ended by itself.
             let _ = stop.send(true);
         });
@@ -71,18 +73,17 @@ fn init_log(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn wait_for_signal() {
+/// Listens for SIGTERM and Ctrl-C from now on; what it returns ends with the first of them.
+fn signals() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        biased;
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// A customer with a wallet and three tranches, so that the first debit has something to split over.

@@ -108,7 +108,8 @@ impl Node {
         tokio::select! {
             biased;
             served = &mut server => served??,
-            _ = stop.wait_for(|stop| *stop) => match tokio::time::timeout(DRAIN_MAX, &mut server).await {
+            // The value seen is let go before anything is waited for: it holds a lock.
+            () = async { drop(stop.wait_for(|stop| *stop).await) } => match tokio::time::timeout(DRAIN_MAX, &mut server).await {
                 Ok(served) => served??,
                 Err(_) => {
                     tracing::warn!("requests in flight did not end in {} s: cut off", DRAIN_MAX.as_secs());

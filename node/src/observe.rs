@@ -3,8 +3,8 @@
 //! `/livez` says that the process runs: it never depends on a quorum, so that nobody restarts a node
 //! for its peers' sake. `/readyz` says whether it should be sent requests.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -44,8 +44,15 @@ struct Observed {
     metrics: PrometheusHandle,
 }
 
-/// Starts to record metrics; once a process.
+/// The process's recorder of metrics: one, however many nodes the process runs one after another.
+static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+
+/// Starts to record metrics, or joins the process's recorder.
 pub fn install_metrics() -> anyhow::Result<PrometheusHandle> {
+    let mut installed = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*installed {
+        return Ok(handle.clone());
+    }
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("purser_request_seconds".to_owned()), LATENCY_BOUNDS_S)?;
     let handle = builder.install_recorder()?;
@@ -59,6 +66,7 @@ pub fn install_metrics() -> anyhow::Result<PrometheusHandle> {
     metrics::describe_counter!("purser_log_entries_total", "Entries written to the log");
     metrics::describe_gauge!("purser_log_segments", "Log segments in use");
     metrics::describe_gauge!("purser_log_queue_bytes", "Bytes that wait for the log's writer");
+    *installed = Some(handle.clone());
     Ok(handle)
 }
 

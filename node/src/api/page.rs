@@ -13,6 +13,8 @@ use super::render::hex;
 /// Rows of a page that does not say.
 const ROWS_DEFAULT: u32 = 100;
 const VERSION: u8 = 1;
+/// The greatest number that a cursor may go on from: half the range is more rows than there can be.
+const BOUND_MAX: u64 = u64::MAX / 2;
 
 /// Where a page begins and which way it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,10 +81,15 @@ impl Page {
         if question != self.question.to_be_bytes() {
             return Err(refused("made for another list or with other filters"));
         }
+        // No row has such a number, and a walk may count on from it without overflow.
+        let bound = u64::from_be_bytes(*bound);
+        if !(1..=BOUND_MAX).contains(&bound) {
+            return Err(refused("not a cursor of this server"));
+        }
         Ok(Page {
             newest_first: flags & 1 != 0,
             towards_previous: flags & 2 != 0,
-            bound: Some(u64::from_be_bytes(*bound)),
+            bound: Some(bound),
             ..self
         })
     }

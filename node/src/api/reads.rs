@@ -85,7 +85,11 @@ impl Api {
         &self,
         request: &v1::ListWalletsRequest,
     ) -> Result<v1::ListWalletsResponse, Status> {
-        let question = format!("wallets {:?}", (&request.customer, &request.asset, &request.statuses));
+        known::<v1::WalletStatus>("statuses", &request.statuses)?;
+        let question = format!(
+            "wallets {:?}",
+            (&request.namespace, &request.customer, &request.asset, &request.statuses)
+        );
         let page = Page::read(request.page.as_ref(), false, &question)?;
         let look = self.look(&request.namespace, &request.customer).await?;
         let fits = |info: &WalletInfo| {
@@ -168,6 +172,8 @@ impl Api {
         request: &v1::ListTranchesRequest,
     ) -> Result<v1::ListTranchesResponse, Status> {
         named(&request.wallet)?;
+        known::<v1::TrancheStatus>("statuses", &request.statuses)?;
+        known::<v1::TrancheKind>("kinds", &request.kinds)?;
         let question = format!(
             "tranches {:?}",
             (
@@ -210,8 +216,11 @@ impl Api {
         request: &v1::ListMovementsRequest,
     ) -> Result<v1::ListMovementsResponse, Status> {
         named(&request.wallet)?;
+        known::<v1::MovementType>("types", &request.types)?;
+        known::<v1::TrancheKind>("kinds", &request.kinds)?;
         let filter = MovementFilter::read(request)?;
-        let question = format!("movements {:?}", (&request.customer, &request.wallet, &filter));
+        let question =
+            format!("movements {:?}", (&request.namespace, &request.customer, &request.wallet, &filter));
         let page = Page::read(request.page.as_ref(), true, &question)?;
         let look = self.look(&request.namespace, &request.customer).await?;
         let wallet = look.wallet(&request.wallet)?;
@@ -300,6 +309,15 @@ fn named(wallet: &str) -> Result<(), Status> {
     let mut shape = Shape::new();
     shape.required("wallet", wallet, ID_BYTES_MAX);
     shape.finish(()).map_err(malformed)
+}
+
+/// Every code of a filter must stand for something.
+fn known<E: TryFrom<i32>>(field: &str, codes: &[i32]) -> Result<(), Status> {
+    let unknown = codes.iter().find(|code| **code == 0 || E::try_from(**code).is_err());
+    match unknown {
+        None => Ok(()),
+        Some(code) => Err(malformed_field(field, &format!("{code} is not one of its values"))),
+    }
 }
 
 fn asset_of(info: &WalletInfo) -> Asset<'_> {
