@@ -18,7 +18,7 @@ use crate::ids::{TrancheId, WalletNo};
 use crate::rows::keys::{self, DueKey, DueRank, Key};
 use crate::rows::open::{Charge, OpenTranche};
 use crate::rows::tranche::TrancheRow;
-use crate::rows::wallet::{Overflow, WINDOW_TRANCHES_MAX};
+use crate::rows::wallet::{Lapse, Overflow, WINDOW_TRANCHES_MAX};
 use crate::store::{LocalDamage, Store};
 use crate::time::Time;
 use crate::verdict::Draw;
@@ -255,8 +255,16 @@ fn bring_into_window<S: Store + ?Sized>(work: &mut Workspace<'_, S>, at: WalletA
         false => None,
     };
     wallet.insert_into_window(tranche);
-    if let Some(last) = moved_out {
-        add_to_overflow(work, at, last);
+    let Some(last) = moved_out else { return };
+    let due = DueKey { at: last.expires_at, rank: DueRank::Expiry, tranche: last.id };
+    let lapsed = (due.at <= work.now()).then_some(last.available);
+    add_to_overflow(work, at, last);
+    if let Some(available) = lapsed {
+        // Expired and not booked: rows that are due were added up before this one was among them.
+        let lapse = &mut work.wallet_mut(at).lapse;
+        let through = lapse.map_or(due, |lapse| lapse.through.max(due));
+        let amount = Amount(lapse.map_or(0, |lapse| lapse.amount.0) + available.0);
+        *lapse = Some(Lapse { through, amount });
     }
 }
 

@@ -925,3 +925,30 @@ fn what_lapsed_before_its_activation_was_booked_pays_nothing_and_counts_nowhere(
     assert_eq!(ledger.available("main"), 61);
     assert_eq!(ledger.denied(debit("main", "62")), short(61, 62));
 }
+
+/// Found by `the_ledger_agrees_with_the_model_on_crowded_wallets`, case 6,520. The last of the 65
+/// items that are due stays unbooked: the expiry of a tranche that stands behind eight others in
+/// the burn order. No debit is paid from it, but the ledger counts it in the answer and, for good,
+/// in the movement's `balance_after`.
+#[test]
+fn what_stays_unbooked_behind_sixty_four_others_counts_in_no_balance() {
+    let mut ledger = Ledger::with_wallets(&["main"]);
+    let activated_early = TrancheSpec { priority: 10, ..from(1_004, credit("4")) };
+    let unbooked = TrancheSpec { priority: 500, ..until(1_015, from(1_009, credit("1"))) };
+    let mut tranches = vec![credit("1"), activated_early, from(1_007, credit("1"))];
+    tranches.extend(vec![credit("1"); 5]);
+    tranches.push(unbooked);
+    tranches.extend(vec![until(1_010, from(1_004, credit("1"))); 29]);
+    tranches.extend(vec![until(1_006, credit("1")); 3]);
+    ledger.applied(grant("main", &tranches));
+
+    // Due: 30 activations at 1,004, three expiries at 1,006, an activation at 1,007 and at 1,009,
+    // 29 expiries at 1,010, which are 64; then the expiry at 1,015. Left: 1 + 4 + 1 + 5.
+    ledger.now = 1_020;
+    let effect = ledger.applied(debit("main", "1"));
+
+    assert_eq!(ledger.draws(&effect), [(1, 1, 3)]);
+    assert_eq!(balances_of(&effect), [("main", 10)]);
+    assert_eq!(remaining_of(&effect), Some(10));
+    assert_eq!(ledger.movements("main").last().unwrap().balance_after.available, Amount(10));
+}
