@@ -20,6 +20,7 @@ pub mod log;
 pub mod node;
 #[cfg(not(madsim))]
 pub mod observe;
+pub mod peer;
 pub mod raft;
 pub mod room;
 pub mod shard;

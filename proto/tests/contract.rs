@@ -16,8 +16,18 @@ const PATH_MESSAGE_FIELD: i32 = 2;
 const PATH_ENUM_VALUE: i32 = 2;
 const PATH_SERVICE_METHOD: i32 = 2;
 
-/// Responses that are about a server and not about a shard.
-const WITHOUT_STAMP: [&str; 2] = ["GetClockResponse", "AdvanceClockResponse"];
+/// Responses that are about a server or the cluster and not about a shard, and those that carry many
+/// answers, each with its own receipt.
+const WITHOUT_STAMP: [&str; 8] = [
+    "GetClockResponse",
+    "AdvanceClockResponse",
+    "GetNodeResponse",
+    "FoundResponse",
+    "GetShardMapResponse",
+    "GetStatusResponse",
+    "DebitBatchResponse",
+    "DebitStreamResponse",
+];
 
 fn own_files() -> Vec<FileDescriptorProto> {
     let set = FileDescriptorSet::decode(purser_proto::FILE_DESCRIPTOR_SET)

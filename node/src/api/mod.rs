@@ -7,6 +7,7 @@
 //! [`Api`] holds plain functions over the messages of the contract; the gRPC services in [`service`]
 //! only unwrap requests and wrap responses, so that the simulation runs the same code.
 
+pub mod batch;
 pub mod commands;
 pub mod page;
 pub mod reads;

@@ -1,12 +1,18 @@
 //! The gRPC services: unwrap the request, call [`Api`], wrap the response.
 
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use purser_proto::v1;
 use purser_proto::v1::admin_server::Admin;
 use purser_proto::v1::ledger_server::Ledger;
 use tokio::time::Instant;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::Api;
+use super::refusal::malformed_field;
+
+/// Debits of one stream under way at once; the rest waits on the wire.
+const STREAM_UNDER_WAY_MAX: usize = 1_024;
 
 macro_rules! unary {
     ($($name:ident($request:ident) -> $response:ident),+ $(,)?) => {
@@ -18,6 +24,35 @@ macro_rules! unary {
                 observe(stringify!($name), started, &answer);
                 answer.map(Response::new)
             })+
+
+            async fn debit_batch(
+                &self,
+                request: Request<v1::DebitBatchRequest>,
+            ) -> Result<Response<v1::DebitBatchResponse>, Status> {
+                let started = Instant::now();
+                let answer = Api::debit_batch(self, request.get_ref()).await;
+                observe("debit_batch", started, &answer);
+                answer.map(Response::new)
+            }
+
+            type DebitStreamStream = BoxStream<'static, Result<v1::DebitStreamResponse, Status>>;
+
+            async fn debit_stream(
+                &self,
+                request: Request<Streaming<v1::DebitStreamRequest>>,
+            ) -> Result<Response<Self::DebitStreamStream>, Status> {
+                let api = self.clone();
+                let answers = request.into_inner().map(move |request| {
+                    let api = api.clone();
+                    async move {
+                        let request = request?;
+                        let debit = request.debit.as_ref().ok_or_else(|| malformed_field("debit", "required"))?;
+                        let result = Some(api.debit_result(debit, request.detail()).await);
+                        Ok(v1::DebitStreamResponse { sequence: request.sequence, result })
+                    }
+                });
+                Ok(Response::new(answers.buffered(STREAM_UNDER_WAY_MAX).boxed()))
+            }
         }
     };
 }

@@ -27,6 +27,18 @@ pub const SHARDS_MAX: u16 = 4_096;
 
 const FILE: &str = "cluster.json";
 
+/// A node: random, made with its data directory. An empty directory is a new node, even under an old
+/// name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub uuid::Uuid);
+
+impl std::fmt::Display for NodeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// What a data directory belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,7 +48,7 @@ pub struct Descriptor {
     /// The cluster.
     pub cluster_id: uuid::Uuid,
     /// The node, made with its directory.
-    pub node_id: uuid::Uuid,
+    pub node_id: NodeId,
     /// How many shards the cluster has: a power of two, fixed for its life.
     pub shards: u16,
     /// Whether the directory was made with a test clock, which runs ahead of the time of day.
@@ -144,7 +156,7 @@ impl Descriptor {
         let descriptor = Descriptor {
             format: FORMAT,
             cluster_id: uuid::Uuid::new_v4(),
-            node_id: uuid::Uuid::new_v4(),
+            node_id: NodeId(uuid::Uuid::new_v4()),
             shards,
             test_clock,
         };
@@ -187,7 +199,7 @@ impl Descriptor {
 
     /// The bytes that log and state store keep to know their own: cluster and node.
     pub fn identity(&self) -> Vec<u8> {
-        [*self.cluster_id.as_bytes(), *self.node_id.as_bytes()].concat()
+        [*self.cluster_id.as_bytes(), *self.node_id.0.as_bytes()].concat()
     }
 
     /// The map of this cluster.

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use clap::CommandFactory;
 use purser_proto::v1::ledger_server::{Ledger, LedgerServer};
 use purser_proto::v1::{
-    AuditRequest, AuditResponse, Balance, CreateWalletRequest, CreateWalletResponse, DebitRequest,
-    DebitResponse, ExplainRequest, ExplainResponse, FreezeWalletRequest, FreezeWalletResponse,
-    GetBalanceRequest, GetBalanceResponse, GetMovementRequest, GetMovementResponse, GetWalletRequest,
-    GetWalletResponse, GrantRequest, GrantResponse, ListMovementsRequest, ListMovementsResponse,
-    ListTranchesRequest, ListTranchesResponse, ListWalletsRequest, ListWalletsResponse, Receipt,
-    WalletBalance,
+    AuditRequest, AuditResponse, Balance, CreateWalletRequest, CreateWalletResponse, DebitBatchRequest,
+    DebitBatchResponse, DebitRequest, DebitResponse, DebitStreamRequest, DebitStreamResponse, ExplainRequest,
+    ExplainResponse, FreezeWalletRequest, FreezeWalletResponse, GetBalanceRequest, GetBalanceResponse,
+    GetMovementRequest, GetMovementResponse, GetWalletRequest, GetWalletResponse, GrantRequest,
+    GrantResponse, ListMovementsRequest, ListMovementsResponse, ListTranchesRequest, ListTranchesResponse,
+    ListWalletsRequest, ListWalletsResponse, Receipt, WalletBalance,
 };
 use serde_json::json;
 use tonic::transport::Server;
@@ -48,6 +48,22 @@ impl Ledger for Parrot {
             amount: request.amount,
             ..DebitResponse::default()
         }))
+    }
+
+    async fn debit_batch(
+        &self,
+        _: Request<DebitBatchRequest>,
+    ) -> Result<Response<DebitBatchResponse>, Status> {
+        Err(unknown())
+    }
+
+    type DebitStreamStream = futures_util::stream::Empty<Result<DebitStreamResponse, Status>>;
+
+    async fn debit_stream(
+        &self,
+        _: Request<tonic::Streaming<DebitStreamRequest>>,
+    ) -> Result<Response<Self::DebitStreamStream>, Status> {
+        Err(unknown())
     }
 
     async fn grant(&self, _: Request<GrantRequest>) -> Result<Response<GrantResponse>, Status> {
