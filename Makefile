@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup run build test verify fix bench-layout
+.PHONY: help setup run build test verify fix demo bench bench-layout
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,16 @@ fix: ## Format, and apply what the lints can mend by themselves
 	@scripts/setup
 	@cargo fmt --all
 	@cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
+
+demo: ## Three nodes here, a load, kill -9, and an audit of every acknowledged debit
+	@scripts/setup
+	@cargo build --locked -p purser-node --bin purser -p purser-bench --bin purser-bench
+	@cargo run --locked --quiet -p purser-bench -- demo $(DEMO)
+
+bench: ## Throughput, latency and cost of debits through real servers, in about four minutes
+	@scripts/setup
+	@cargo build --locked -p purser-node --bin purser -p purser-bench --bin purser-bench
+	@cargo run --locked --quiet -p purser-bench -- run $(BENCH)
 
 bench-layout: ## How many plain debits one core applies a second (the layout gate)
 	@scripts/setup

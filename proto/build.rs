@@ -9,6 +9,8 @@ use prost::Message;
 
 const PROTO_ROOT: &str = ".";
 const PROTO_DIR: &str = "purser/v1";
+/// What nodes speak among themselves: not in the published descriptors.
+const PEER_PROTO: &str = "purser/peer/v1/peer.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let protos = proto_files(Path::new(PROTO_DIR))?;
@@ -31,6 +33,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Maps are compared and fingerprinted in order of their keys.
         .btree_map(["."])
         .compile_protos_with_config(config, &protos, &[PathBuf::from(PROTO_ROOT)])?;
+
+    let descriptors_path = out_dir.join("purser.peer.v1.bin");
+    fs::write(&descriptors_path, protox::compile([PEER_PROTO], [PROTO_ROOT])?.encode_to_vec())?;
+    println!("cargo:rerun-if-changed={PEER_PROTO}");
+    let mut config = prost_build::Config::new();
+    // Bodies are handed on without a copy.
+    config.bytes(["."]);
+    tonic_build::configure()
+        .file_descriptor_set_path(&descriptors_path)
+        .skip_protoc_run()
+        .emit_rerun_if_changed(false)
+        .compile_protos_with_config(config, &[PathBuf::from(PEER_PROTO)], &[PathBuf::from(PROTO_ROOT)])?;
     Ok(())
 }
 

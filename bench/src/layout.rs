@@ -14,7 +14,7 @@ use purser_ledger::time::Time;
 use purser_ledger::verdict::{Reply, Verdict};
 use purser_node::storage::{Generation, StateStore, StoreOptions};
 
-use crate::workload::{self, Draws};
+use crate::workload::{self, Draws, Spread, Wallets};
 
 /// Options of the layout gate.
 #[derive(clap::Args)]
@@ -60,7 +60,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     rows_of_shard.flush()?;
 
-    let mut draws = Draws::new(1);
+    let (wallets, mut draws) = (Wallets::new(Spread::Uniform, options.wallets), Draws::new(1));
     let (mut applied_debits, mut denied, mut refills, mut bytes, mut rows) =
         (0u64, 0u64, 0u64, 0usize, 0usize);
     let (mut in_apply, mut in_commit) = (Duration::ZERO, Duration::ZERO);
@@ -76,7 +76,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
         for _ in refilled.len()..options.batch {
             key += 1;
-            let wallet = draws.wallet(options.wallets);
+            let wallet = draws.wallet(&wallets);
             let text = format!("{key:036}");
             encoder.push(&workload::debit(
                 workload::header(&names[wallet as usize], &text, clock),

@@ -2,7 +2,10 @@
 
 use clap::{Parser, Subcommand};
 
+mod demo;
 mod layout;
+mod nodes;
+mod run;
 mod workload;
 
 /// The allocator of the `purser` binary, so that figures are those of the binary.
@@ -10,7 +13,7 @@ mod workload;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
-#[command(name = "purser-bench", about = "Benchmarks of Purser")]
+#[command(name = "purser-bench", version, about = "Benchmarks of Purser")]
 struct Options {
     #[command(subcommand)]
     scenario: Scenario,
@@ -18,12 +21,18 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Scenario {
-    /// The layout gate: apply on RocksDB, one replica, one thread, through the real row codec.
+    /// Three nodes, a load, kill -9, and an audit of every acknowledged debit
+    Demo(demo::Options),
+    /// The layout gate: apply on RocksDB, one replica, one thread, through the real row codec
     Layout(layout::Options),
+    /// Debits through servers started for it: throughput, latency, CPU and bytes a debit
+    Run(Box<run::Options>),
 }
 
 fn main() -> anyhow::Result<()> {
     match Options::parse().scenario {
+        Scenario::Demo(options) => tokio::runtime::Runtime::new()?.block_on(demo::run(&options)),
         Scenario::Layout(options) => layout::run(&options),
+        Scenario::Run(options) => run::run(&options),
     }
 }

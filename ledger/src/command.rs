@@ -398,6 +398,13 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    /// The stamp of a batch, read from its head alone: nothing is checked but the version.
+    pub fn peek_stamp(bytes: &[u8]) -> Option<Time> {
+        let (version, rest) = bytes.split_first()?;
+        let stamp = rest.first_chunk::<8>().filter(|_| *version == BATCH_VERSION)?;
+        Some(Time(u64::from_le_bytes(*stamp)))
+    }
+
     /// Checks the hash and decodes.
     pub fn decode(bytes: &'a [u8]) -> Result<Batch<'a>, Damage> {
         let (content, hash) = bytes.split_last_chunk::<8>().ok_or(Damage("batch"))?;

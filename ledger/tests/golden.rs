@@ -477,6 +477,7 @@ fn a_batch_keeps_its_bytes() {
     assert_eq!(hash, xxhash_rust::xxh3::xxh3_64(content).to_le_bytes());
     let batch = Batch::decode(&encoded).expect("a batch");
     assert_eq!(batch.stamp, Time(0x0102));
+    assert_eq!(Batch::peek_stamp(&expected), Some(Time(0x0102)));
     assert_eq!(batch.items, [Item::Command { command: debit, body: &body }, Item::Sweep { limit: 300 }]);
 }
 

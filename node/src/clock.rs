@@ -4,6 +4,8 @@
 //! expiries to the microsecond. It exists only on a node without peers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(madsim)]
+use std::sync::{Arc, atomic::AtomicI64};
 
 use purser_ledger::time::{Span, Time};
 
@@ -14,6 +16,9 @@ pub enum Clock {
     System,
     /// A clock that stands where it was set, in microseconds since 1970.
     Test(AtomicU64),
+    /// The system's clock, wrong by as many microseconds (ahead if positive) as the simulation says.
+    #[cfg(madsim)]
+    Skewed(Arc<AtomicI64>),
 }
 
 /// The clock cannot be set.
@@ -41,6 +46,10 @@ impl Clock {
         match self {
             Clock::System => Time(system_micros()),
             Clock::Test(stands_at) => Time(stands_at.load(Ordering::Acquire)),
+            #[cfg(madsim)]
+            Clock::Skewed(ahead_us) => {
+                Time(system_micros().saturating_add_signed(ahead_us.load(Ordering::Acquire)))
+            }
         }
     }
 

@@ -17,6 +17,12 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where health and metrics are served over HTTP.
     pub admin_listen: SocketAddr,
+    /// Where other nodes are listened to.
+    pub peer_listen: SocketAddr,
+    /// Where clients and other nodes find the API, `host:port`. Not set: where it listens.
+    pub advertise: Option<String>,
+    /// Where other nodes find this one, `host:port`. Not set: where it listens for them.
+    pub peer_advertise: Option<String>,
     /// How many shards a new cluster gets: a power of two. A directory keeps what it was made with.
     pub shards: Option<u16>,
     /// A clock that stands still until it is moved; only for a node without peers.
@@ -49,6 +55,9 @@ impl Default for Config {
             data: PathBuf::from("data"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7480)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 7481)),
+            peer_listen: SocketAddr::from(([127, 0, 0, 1], 7482)),
+            advertise: None,
+            peer_advertise: None,
             shards: None,
             test_clock: false,
             log_format: LogFormat::Text,
@@ -100,13 +109,24 @@ const OTHER_NAMES: &[&str] = &["server", "namespace", "config", "build_cache", "
 impl Config {
     /// Puts together defaults, a TOML file, `PURSER_…` variables and flags.
     pub fn load(file: Option<&Path>, flags: &ConfigFlags) -> anyhow::Result<Config> {
+        Config::load_with(file, flags, &ConfigFlags::default())
+    }
+
+    /// Like `load`, with further flags.
+    pub fn load_with(
+        file: Option<&Path>,
+        flags: &ConfigFlags,
+        more: &impl Serialize,
+    ) -> anyhow::Result<Config> {
         let mut figment = Figment::from(Serialized::defaults(Config::default()));
         if let Some(file) = file {
             anyhow::ensure!(file.is_file(), "--config: there is no file {}", file.display());
             figment = figment.merge(Toml::file_exact(file));
         }
-        let figment =
-            figment.merge(Env::prefixed("PURSER_").ignore(OTHER_NAMES)).merge(Serialized::defaults(flags));
+        let figment = figment
+            .merge(Env::prefixed("PURSER_").ignore(OTHER_NAMES))
+            .merge(Serialized::defaults(flags))
+            .merge(Serialized::defaults(more));
         figment.extract().map_err(|error| anyhow::anyhow!("configuration: {error}"))
     }
 }

@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 
 use purser_proto::v1;
-use tokio::sync::watch;
 
 use crate::api::Api;
-use crate::config::{Config, ConfigFlags, LogFormat};
-use crate::node::{Listeners, Node};
+use crate::config::{Config, ConfigFlags};
+use crate::process;
+use crate::server::{Listeners, Server};
 
 /// Runs a ledger here: one process, data in a directory, a demo customer.
 #[derive(Debug, clap::Args)]
@@ -34,56 +34,29 @@ impl DevArgs {
     /// Runs until it is told to stop.
     pub async fn run(self) -> anyhow::Result<()> {
         let config = Config::load(self.config.as_deref(), &self.flags)?;
-        init_log(&config)?;
+        process::init_log(&config)?;
         // Before anybody is told that it is ready: a signal must not end it any other way.
-        let signalled = signals()?;
+        let stop = process::stop_signal()?;
         let listeners = Listeners::bind(&config).await?;
-        let node = Node::open(&config).await?;
-        let (api, admin) = (listeners.api_address, listeners.admin_address);
+        let (data, test_clock) = (config.data.clone(), config.test_clock);
+        let mut server = Server::open(config, listeners)?;
+        server.found_alone()?;
+        let (api, admin, fresh) = (server.api_address(), server.admin_address(), server.fresh);
+        let running = server.start().await?;
+        running.node().ready().await?;
         println!(
             "Purser is ready: API on {api}, health and metrics on http://{admin}, data in {}",
-            config.data.display()
+            data.display()
         );
-        println!("  cluster {}, {} shards", node.descriptor.cluster_id, node.descriptor.shards);
-        if node.fresh {
-            make_demo(&node.api).await?;
+        let founding = running.node().cluster().founding();
+        println!("  cluster {}, {} shards", founding.cluster_id, founding.shards);
+        if fresh {
+            make_demo(&running.node().api).await?;
             println!("  a demo customer was made: acme, wallet main, with three tranches of credits");
         }
-        println!("{}", next_lines(api, config.test_clock));
-        let (stop, stopped) = watch::channel(false);
-        tokio::spawn(async move {
-            signalled.await;
-            // Nobody listens any more where the server has ended by itself.
-            let _ = stop.send(true);
-        });
-        node.serve(listeners, stopped).await
+        println!("{}", next_lines(api, test_clock));
+        running.serve(stop).await
     }
-}
-
-fn init_log(config: &Config) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log)
-        .map_err(|error| anyhow::anyhow!("log: {:?} is not a filter such as info: {error}", config.log))?;
-    let people = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(people);
-    match config.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
-}
-
-/// Listens for SIGTERM and Ctrl-C from now on; what it returns ends with the first of them.
-fn signals() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            biased;
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 /// A customer with a wallet and three tranches, so that the first debit has something to split over.

@@ -16,12 +16,17 @@ pub mod config;
 #[cfg(not(madsim))]
 pub mod dev;
 pub mod log;
-#[cfg(not(madsim))]
 pub mod node;
 #[cfg(not(madsim))]
 pub mod observe;
 pub mod peer;
+#[cfg(not(madsim))]
+pub mod process;
 pub mod raft;
 pub mod room;
+#[cfg(not(madsim))]
+pub mod server;
 pub mod shard;
+#[cfg(not(madsim))]
+pub mod start;
 pub mod storage;

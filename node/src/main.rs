@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use purser_node::{cli, dev};
+use purser_node::{cli, dev, start};
 
 /// The allocator: a debit makes some dozens of small allocations, which this one makes cheaper.
 #[global_allocator]
@@ -23,6 +23,8 @@ struct Cli {
 enum Command {
     /// Run a ledger here: one process, data in a directory, a demo customer
     Dev(Box<dev::DevArgs>),
+    /// Run one node of a cluster
+    Start(Box<start::StartArgs>),
     #[command(flatten)]
     Client(cli::ClientCommand),
 }
@@ -32,12 +34,17 @@ async fn main() -> ExitCode {
     let Cli { globals, command } = Cli::parse();
     match command {
         Command::Client(client) => client.run(&globals, Cli::command()).await,
-        Command::Dev(dev) => match dev.run().await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("purser: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Dev(dev) => exit(dev.run().await),
+        Command::Start(start) => exit(start.run().await),
+    }
+}
+
+fn exit(ended: anyhow::Result<()>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("purser: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

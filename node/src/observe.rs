@@ -3,6 +3,7 @@
 //! `/livez` says that the process runs: it never depends on a quorum, so that nobody restarts a node
 //! for its peers' sake. `/readyz` says whether it should be sent requests.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +14,7 @@ use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::log::LogHandle;
-use crate::shard::Shard;
+use crate::shard::{Shard, ShardId};
 
 /// Bounds of the latency histogram, in seconds: from a tenth of a millisecond to ten seconds.
 const LATENCY_BOUNDS_S: &[f64] =
@@ -38,7 +39,7 @@ impl Readiness {
 
 #[derive(Clone)]
 struct Observed {
-    shards: Arc<[Shard]>,
+    shards: Arc<BTreeMap<ShardId, Shard>>,
     readiness: Arc<Readiness>,
     log: LogHandle,
     metrics: PrometheusHandle,
@@ -70,9 +71,15 @@ pub fn install_metrics() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
+/// The admin port's routes while the node waits for its cluster.
+pub fn lobby() -> Router {
+    let waiting = || async { (StatusCode::SERVICE_UNAVAILABLE, "no cluster yet: purser cluster init\n") };
+    Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(waiting))
+}
+
 /// The admin port's routes.
 pub fn routes(
-    shards: Arc<[Shard]>,
+    shards: Arc<BTreeMap<ShardId, Shard>>,
     log: LogHandle,
     readiness: Arc<Readiness>,
     metrics: PrometheusHandle,
@@ -91,7 +98,7 @@ struct Verbose {
 
 async fn ready(State(own): State<Observed>, Query(how): Query<Verbose>) -> (StatusCode, String) {
     let mut lines = vec![("draining", !own.readiness.draining())];
-    let led = own.shards.iter().all(|shard| shard.group().metrics().leader.is_some());
+    let led = own.shards.values().all(|shard| shard.group().leading().is_some());
     lines.push(("leaders", led));
     let ready = lines.iter().all(|(_, fine)| *fine);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -102,7 +109,7 @@ async fn ready(State(own): State<Observed>, Query(how): Query<Verbose>) -> (Stat
     for (what, fine) in lines {
         text.push_str(&format!("[{}] {what}\n", if fine { '+' } else { '-' }));
     }
-    for shard in own.shards.iter() {
+    for shard in own.shards.values() {
         let now = shard.group().metrics();
         let leader = now.leader.map_or("none".to_owned(), |leader| leader.to_string());
         let applied = now.applied_index.unwrap_or(0);
@@ -113,7 +120,7 @@ async fn ready(State(own): State<Observed>, Query(how): Query<Verbose>) -> (Stat
 }
 
 async fn scrape(State(own): State<Observed>) -> String {
-    for shard in own.shards.iter() {
+    for shard in own.shards.values() {
         let id = shard.id().to_string();
         // Prometheus counts in floating point; these are shown, never computed with.
         metrics::gauge!("purser_shard_queue_commands", "shard" => id.clone()).set(shard.queued() as f64);

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Output;
 
-use node_support::{Server, dev_command, purser};
+use node_support::{Process, dev_command, purser};
 
 fn refused(data: &Path, more: &[&str]) -> (Option<i32>, String) {
     let output = dev_command(data, more).output().expect("it ran");
@@ -16,7 +16,7 @@ fn refused(data: &Path, more: &[&str]) -> (Option<i32>, String) {
 }
 
 /// Runs a client command against a server.
-fn client(server: &Server, words: &[&str]) -> Output {
+fn client(server: &Process, words: &[&str]) -> Output {
     purser().args(words).args(["--server", &server.url()]).output().expect("it ran")
 }
 
@@ -38,7 +38,7 @@ fn get(address: &str, path: &str) -> (String, String) {
 fn a_second_server_on_the_same_directory_is_refused_and_the_first_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
-    let first = Server::start(&data, &["--shards", "2"]);
+    let first = Process::start(&data, &["--shards", "2"]);
 
     let (code, told) = refused(&data, &[]);
 
@@ -72,7 +72,7 @@ fn wrong_settings_are_refused_with_what_would_be_right() {
     let data = folder.path().join("data");
     let (code, told) = refused(&data, &["--shards", "3"]);
     assert_eq!(code, Some(1));
-    assert!(told.contains("shards must be a power of two from 1 to 4096, not 3"), "{told}");
+    assert!(told.contains("shards: a power of two from 1 to 4096, not 3"), "{told}");
 
     let (code, told) = refused(&data, &["--shrads", "2"]);
     assert_eq!(code, Some(2));
@@ -90,7 +90,7 @@ fn wrong_settings_are_refused_with_what_would_be_right() {
 fn a_directory_made_without_a_test_clock_is_not_started_with_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
-    let mut server = Server::start(&data, &["--shards", "2"]);
+    let mut server = Process::start(&data, &["--shards", "2"]);
     server.terminate();
     assert_eq!(server.wait(), Some(0));
 
@@ -106,7 +106,7 @@ fn a_directory_made_without_a_test_clock_is_not_started_with_one() {
 #[test]
 fn health_and_metrics_are_served_over_http() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(&folder.path().join("data"), &["--shards", "2"]);
+    let server = Process::start(&folder.path().join("data"), &["--shards", "2"]);
     let debit = client(&server, &["debit", "--customer", "acme", "--wallet", "main", "--amount", "1"]);
     assert_eq!(debit.status.code(), Some(0), "{debit:?}");
 
@@ -126,7 +126,7 @@ fn health_and_metrics_are_served_over_http() {
 #[test]
 fn the_first_steps_of_the_readme_work_as_they_stand() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(&folder.path().join("data"), &["--shards", "2"]);
+    let server = Process::start(&folder.path().join("data"), &["--shards", "2"]);
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
     let readme = std::fs::read_to_string(readme).expect("the README");
     let (_, steps) = readme.split_once("\n## First steps\n").expect("first steps");
@@ -148,7 +148,7 @@ fn the_first_steps_of_the_readme_work_as_they_stand() {
 #[test]
 fn answers_in_json_parse_and_refusals_have_exit_codes_by_their_sort() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(&folder.path().join("data"), &["--shards", "2"]);
+    let server = Process::start(&folder.path().join("data"), &["--shards", "2"]);
     let balance = client(&server, &["balance", "--customer", "acme", "-o", "json"]);
     assert_eq!(balance.status.code(), Some(0), "{balance:?}");
     serde_json::from_slice::<serde_json::Value>(&balance.stdout).expect("JSON");

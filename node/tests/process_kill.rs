@@ -10,7 +10,7 @@ mod node_support;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use node_support::{Server, debit_request, movements, reason, tranche};
+use node_support::{Process, debit_request, movements, reason, tranche};
 use purser_proto::v1;
 use purser_proto::v1::ledger_client::LedgerClient;
 use tonic::transport::Channel;
@@ -114,12 +114,12 @@ async fn client(
 /// Runs a load against the server until it gives no more answers. With acknowledgement number `at`,
 /// `strike` is called.
 async fn load(
-    server: Server,
+    server: Process,
     name: &str,
     dice: &mut Seeded,
     at: u64,
-    strike: fn(&mut Server),
-) -> (Server, Known) {
+    strike: fn(&mut Process),
+) -> (Process, Known) {
     let ledger = server.ledger().await;
     let counted = Arc::new(Mutex::new((0u64, server)));
     let mut clients = Vec::new();
@@ -147,7 +147,7 @@ async fn load(
 }
 
 /// Compares the ledger with what the clients know.
-async fn check(server: &Server, known: &Known) {
+async fn check(server: &Process, known: &Known) {
     let mut ledger = server.ledger().await;
     let all = movements(&mut ledger, CUSTOMER, WALLET).await;
     let mut booked: BTreeMap<String, (u64, String)> = BTreeMap::new();
@@ -179,7 +179,7 @@ async fn check(server: &Server, known: &Known) {
 }
 
 /// Asks again for each debit without an answer; now each has one.
-async fn settle(server: &Server, known: &mut Known) {
+async fn settle(server: &Process, known: &mut Known) {
     let mut ledger = server.ledger().await;
     for (key, sent) in known.iter_mut().filter(|(_, sent)| sent.movement.is_none()) {
         let movement = ask(&mut ledger, key, sent.amount).await;
@@ -188,7 +188,7 @@ async fn settle(server: &Server, known: &mut Known) {
     }
 }
 
-async fn begin(server: &Server) {
+async fn begin(server: &Process) {
     let mut ledger = server.ledger().await;
     ledger.create_wallet(node_support::create_request(CUSTOMER, WALLET, 0)).await.expect("a wallet");
     let tranches = vec![tranche(&GRANTED.to_string(), v1::TrancheKind::Purchased)];
@@ -199,15 +199,15 @@ async fn killed_and_killed_again(seed: u64) {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     let mut dice = Seeded(seed);
-    let mut server = Server::start(&data, &["--shards", "2"]);
+    let mut server = Process::start(&data, &["--shards", "2"]);
     begin(&server).await;
     let mut known = Known::new();
     for kill in 0..KILLS {
         let at = 20 + dice.below(400);
-        let (gone, sent) = load(server, &format!("{seed}-{kill}"), &mut dice, at, Server::kill).await;
+        let (gone, sent) = load(server, &format!("{seed}-{kill}"), &mut dice, at, Process::kill).await;
         drop(gone);
         known.extend(sent);
-        server = Server::start(&data, &[]);
+        server = Process::start(&data, &[]);
         check(&server, &known).await;
         settle(&server, &mut known).await;
         check(&server, &known).await;
@@ -233,14 +233,14 @@ async fn killed_at_any_moment_it_comes_back_with_every_acknowledged_debit_once_s
 async fn told_to_stop_under_load_it_ends_well_and_keeps_every_acknowledged_debit() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
-    let server = Server::start(&data, &["--shards", "2"]);
+    let server = Process::start(&data, &["--shards", "2"]);
     begin(&server).await;
 
     let (mut server, mut known) =
         load(server, "stop", &mut Seeded(4), 200, |server| server.terminate()).await;
     assert_eq!(server.wait(), Some(0));
 
-    let server = Server::start(&data, &[]);
+    let server = Process::start(&data, &[]);
     check(&server, &known).await;
     settle(&server, &mut known).await;
     check(&server, &known).await;

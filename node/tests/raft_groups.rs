@@ -1,66 +1,66 @@
 //! Stories of a group that has one replica: it leads at once, answers, survives being killed, and
 //! keeps its troubles to itself.
 
+mod raft_support;
+
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command as Process, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purser_ledger::amount::Asset;
-use purser_ledger::command::{
-    BatchEncoder, BurnPolicy, ChargeScope, Command, CreateWallet, Header, Operation,
-};
-use purser_ledger::ids::Customer;
 use purser_ledger::store::{LocalDamage, Store};
-use purser_ledger::time::{Span, Time};
-use purser_ledger::verdict::{Reply, Verdict};
-use purser_node::log::{self, GroupId, LogHandle, LogOptions, LogWriter, RealDisk};
+use purser_ledger::time::Time;
+use purser_node::clock::Clock;
+use purser_node::log::GroupId;
 use purser_node::raft::{
-    Group, GroupConfig, GroupOptions, LedgerMachine, Machine, OpenError, Outcome, ProposeError, ReplicaId,
+    Group, GroupOptions, LedgerMachine, Machine, OpenError, Outcome, ProposeError, ReplicaId,
     flush_what_the_log_needs,
 };
 use purser_node::storage::{self, ShardStore, StateStore, StoreOptions};
+use raft_support::commands::{create_wallet, name, was_replayed};
+use raft_support::nodes::{Disks, config, network};
+use raft_support::runtime;
+use raft_support::switchboard::Switchboard;
 use tempfile::TempDir;
 
 const NODE: &str = "cluster-1/node-1";
 /// Set in a child process: the directory that it works in.
 const CHILD_DIRECTORY: &str = "PURSER_TEST_CHILD_DIRECTORY";
 
-/// A node without anything above its groups.
+/// A node without anything above its groups, and without others.
 struct Node {
-    state: StateStore,
-    log: LogHandle,
-    writer: LogWriter,
+    disks: Disks,
+}
+
+/// What a group of one is made of.
+fn options(shard: u16, machine: impl Machine) -> GroupOptions {
+    let replica = ReplicaId(u64::from(shard));
+    GroupOptions {
+        group: GroupId(u32::from(shard)),
+        shard,
+        founders: BTreeSet::from([replica]),
+        replica,
+        campaign_at_once: false,
+        config: config(),
+        machine: Arc::new(machine),
+        network: network(&Switchboard::new(), 1),
+        clock: Arc::new(Clock::System),
+    }
 }
 
 impl Node {
-    fn start(directory: &Path) -> Node {
-        let log_directory = directory.join("log");
-        std::fs::create_dir_all(&log_directory).expect("a log directory");
-        let disk = RealDisk::open(&log_directory).expect("a disk");
-        let mut options = LogOptions::new(NODE);
-        options.segment_bytes = 1024 * 1024;
-        options.entry_bytes_max = 64 * 1024;
-        options.reserve_bytes = 64 * 1024;
-        options.group_bytes_max = 64 * 1024;
-        let (log, driver, recovered) = log::open(Arc::new(disk), options).expect("the log opens");
-        assert!(recovered.damaged.is_empty(), "{recovered:?}");
-        let writer = LogWriter::spawn(log.clone(), driver).expect("a writer");
-        let state =
-            StateStore::open(directory.join("state"), StoreOptions::new(NODE)).expect("the state opens");
-        Node { state, log, writer }
+    async fn start(directory: &Path) -> Node {
+        Node { disks: Disks::open(directory, NODE).await }
     }
 
     async fn open(&self, shard: u16, machine: impl Machine) -> Result<Group, OpenError> {
-        let options = GroupOptions {
-            group: GroupId(u32::from(shard)),
-            shard,
-            replica: ReplicaId(u64::from(shard)),
-            config: config(),
-            machine: Arc::new(machine),
-        };
-        Group::open(options, self.log.clone(), &self.state).await
+        self.open_with(options(shard, machine)).await
+    }
+
+    async fn open_with(&self, options: GroupOptions) -> Result<Group, OpenError> {
+        Group::open(options, self.disks.log.clone(), &self.disks.state).await
     }
 
     async fn ledger(&self, shard: u16) -> Group {
@@ -72,61 +72,15 @@ impl Node {
     async fn stop(self, group: Group) {
         group.shutdown().await.expect("the group ends");
         drop(group);
-        self.writer.stop();
+        self.disks.close();
     }
-}
-
-/// A small log takes small commands only.
-fn config() -> GroupConfig {
-    GroupConfig { command_bytes_max: 60 * 1024, ..GroupConfig::default() }
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
-}
-
-/// An entry that creates one wallet, under a key of the same name.
-fn create_wallet(wallet: &str) -> Bytes {
-    let header = Header {
-        customer: Customer { namespace: "default", id: "ada" },
-        key: wallet,
-        valid_until: Time(2_000_000_000),
-        retention: Span(86_400_000_000),
-        actor: "",
-    };
-    let create = CreateWallet {
-        wallet,
-        asset: Asset { code: "credits", scale: 0 },
-        draw_priority: 0,
-        scope: ChargeScope::Any,
-        burn_policy: BurnPolicy::Standard,
-    };
-    let mut batch = BatchEncoder::new();
-    batch.push(&Command { header, operation: Operation::CreateWallet(create) });
-    Bytes::from(batch.finish(Time(1_000_000_000)))
-}
-
-/// Whether the one command of an entry was applied now (`false`) or before (`true`).
-async fn was_replayed(group: &Group, wallet: &str) -> bool {
-    let proposed = group.propose(create_wallet(wallet)).await.expect("answers");
-    match &proposed.answers[..] {
-        [answer] => match &answer.reply {
-            Reply::Verdict { replayed, verdict: Verdict::Applied { .. } } => *replayed,
-            other => panic!("not applied: {other:?}"),
-        },
-        other => panic!("not one answer: {other:?}"),
-    }
-}
-
-fn name(number: usize) -> String {
-    format!("wallet-{number:05}")
 }
 
 #[test]
 fn a_proposal_is_answered_and_its_rows_are_in_the_next_view() {
     let directory = TempDir::new().expect("a directory");
     runtime().block_on(async {
-        let node = Node::start(directory.path());
+        let node = Node::start(directory.path()).await;
         let group = node.ledger(1).await;
 
         assert!(!was_replayed(&group, "first").await);
@@ -150,7 +104,7 @@ fn a_proposal_is_answered_and_its_rows_are_in_the_next_view() {
 fn proposals_under_way_at_once_are_applied_in_the_order_of_submission() {
     let directory = TempDir::new().expect("a directory");
     runtime().block_on(async {
-        let node = Node::start(directory.path());
+        let node = Node::start(directory.path()).await;
         let group = node.ledger(1).await;
         let mut under_way = Vec::new();
         for number in 0..100 {
@@ -170,7 +124,7 @@ fn a_clean_stop_without_a_flush_loses_nothing() {
     let directory = TempDir::new().expect("a directory");
     for start in 0..3 {
         runtime().block_on(async {
-            let node = Node::start(directory.path());
+            let node = Node::start(directory.path()).await;
             let group = node.ledger(1).await;
             for number in 0..start {
                 assert!(was_replayed(&group, &name(number)).await, "{number} after start {start}");
@@ -185,7 +139,7 @@ fn a_clean_stop_without_a_flush_loses_nothing() {
 fn after_a_flush_the_log_is_purged_and_the_group_comes_back_without_it() {
     let directory = TempDir::new().expect("a directory");
     runtime().block_on(async {
-        let node = Node::start(directory.path());
+        let node = Node::start(directory.path()).await;
         let group = node.ledger(1).await;
         for number in 0..20 {
             assert!(!was_replayed(&group, &name(number)).await);
@@ -194,13 +148,13 @@ fn after_a_flush_the_log_is_purged_and_the_group_comes_back_without_it() {
         assert_eq!(group.flush(true).await.expect("a flush"), applied);
         // Purges are queued behind: one more entry, and the log says where it begins.
         assert!(!was_replayed(&group, &name(20)).await);
-        let extent = node.log.extent(GroupId(1)).expect("healthy");
+        let extent = node.disks.log.extent(GroupId(1)).expect("healthy");
         assert_eq!(Some(extent.first_index), applied.map(|applied| applied + 1));
         assert_eq!(group.store().stats().flushes, 1);
         node.stop(group).await;
     });
     runtime().block_on(async {
-        let node = Node::start(directory.path());
+        let node = Node::start(directory.path()).await;
         let group = node.ledger(1).await;
         for number in 0..=20 {
             assert!(was_replayed(&group, &name(number)).await, "{number}");
@@ -213,7 +167,7 @@ fn after_a_flush_the_log_is_purged_and_the_group_comes_back_without_it() {
 fn a_group_that_the_same_process_opens_again_counts_only_what_is_on_disk_as_flushed() {
     let directory = TempDir::new().expect("a directory");
     runtime().block_on(async {
-        let node = Node::start(directory.path());
+        let node = Node::start(directory.path()).await;
         let group = node.ledger(1).await;
         assert!(!was_replayed(&group, "first").await);
         let applied = group.metrics().applied_index;
@@ -232,26 +186,21 @@ fn a_group_that_the_same_process_opens_again_counts_only_what_is_on_disk_as_flus
 fn the_log_says_which_group_holds_too_much_and_a_flush_mends_it() {
     let directory = TempDir::new().expect("a directory");
     runtime().block_on(async {
-        let node = Node::start(directory.path());
-        let options = GroupOptions {
-            group: GroupId(1),
-            shard: 1,
-            replica: ReplicaId(1),
-            config: GroupConfig { entries_kept_max: 0, ..config() },
-            machine: Arc::new(LedgerMachine::new(1)),
-        };
-        let group = Group::open(options, node.log.clone(), &node.state).await.expect("the group opens");
+        let node = Node::start(directory.path()).await;
+        let mut options = options(1, LedgerMachine::new(1));
+        options.config.entries_kept_max = 0;
+        let group = node.open_with(options).await.expect("the group opens");
         group.ready().await.expect("it leads");
         let mut number = 0;
-        while node.log.groups_to_flush().is_empty() {
+        while node.disks.log.groups_to_flush().is_empty() {
             was_replayed(&group, &name(number)).await;
             number += 1;
         }
         let flushed =
-            flush_what_the_log_needs(&node.log, |id| (id == group.id()).then(|| group.clone())).await;
+            flush_what_the_log_needs(&node.disks.log, |id| (id == group.id()).then(|| group.clone())).await;
         assert_eq!(flushed, 1);
         was_replayed(&group, &name(number)).await;
-        assert!(node.log.groups_to_flush().is_empty());
+        assert!(node.disks.log.groups_to_flush().is_empty());
         node.stop(group).await;
     });
 }
@@ -260,7 +209,7 @@ fn the_log_says_which_group_holds_too_much_and_a_flush_mends_it() {
 fn a_command_that_is_too_long_for_the_log_is_refused_and_the_group_goes_on() {
     let directory = TempDir::new().expect("a directory");
     runtime().block_on(async {
-        let node = Node::start(directory.path());
+        let node = Node::start(directory.path()).await;
         let group = node.ledger(1).await;
         let answer = group.propose(Bytes::from(vec![0; 63 * 1024])).await;
         assert!(matches!(answer, Err(ProposeError::TooLarge { .. })), "{answer:?}");
@@ -275,7 +224,7 @@ fn a_command_that_is_too_long_for_the_log_is_refused_and_the_group_goes_on() {
 fn child_that_proposes_until_it_is_killed() {
     let Ok(directory) = std::env::var(CHILD_DIRECTORY) else { return };
     runtime().block_on(async {
-        let node = Node::start(Path::new(&directory));
+        let node = Node::start(Path::new(&directory)).await;
         let group = node.ledger(1).await;
         for number in 0.. {
             was_replayed(&group, &name(number)).await;
@@ -318,7 +267,7 @@ fn a_killed_process_comes_back_with_every_entry_that_it_acknowledged() {
         child.kill().expect("killed");
         child.wait().expect("gone");
         runtime().block_on(async {
-            let node = Node::start(directory.path());
+            let node = Node::start(directory.path()).await;
             let group = node.ledger(1).await;
             for number in 0..=reached {
                 assert!(was_replayed(&group, &name(number)).await, "{number} of {reached} was lost");
@@ -369,7 +318,7 @@ fn a_directory_with_other_files_is_not_taken_for_a_new_one() {
 fn rows_that_lack_what_the_log_has_purged_are_not_served() {
     let directory = TempDir::new().expect("a directory");
     runtime().block_on(async {
-        let node = Node::start(directory.path());
+        let node = Node::start(directory.path()).await;
         let group = node.ledger(1).await;
         assert!(!was_replayed(&group, "one").await);
         group.flush(true).await.expect("a flush");
@@ -378,7 +327,7 @@ fn rows_that_lack_what_the_log_has_purged_are_not_served() {
     });
     std::fs::remove_dir_all(directory.path().join("state")).expect("removed");
     runtime().block_on(async {
-        let node = Node::start(directory.path());
+        let node = Node::start(directory.path()).await;
         let opened = node.open(1, LedgerMachine::new(1)).await;
         assert!(matches!(opened, Err(OpenError::Gap { applied: None, .. })), "{opened:?}");
     });
@@ -392,13 +341,17 @@ impl Machine for Fragile {
         assert!(entry != b"panic", "told to");
         LedgerMachine::new(1).apply(rows, entry)
     }
+
+    fn stamp(&self, entry: &[u8]) -> Option<Time> {
+        LedgerMachine::new(1).stamp(entry)
+    }
 }
 
 #[test]
 fn a_panic_while_applying_stops_that_group_and_no_other() {
     let directory = TempDir::new().expect("a directory");
     runtime().block_on(async {
-        let node = Node::start(directory.path());
+        let node = Node::start(directory.path()).await;
         let fragile = node.open(1, Fragile).await.expect("the group opens");
         fragile.ready().await.expect("it leads");
         let sound = node.ledger(2).await;
@@ -416,17 +369,31 @@ fn a_panic_while_applying_stops_that_group_and_no_other() {
     });
 }
 
-#[test]
-fn an_entry_that_does_not_decode_stops_the_group_before_anything_of_it_is_written() {
+/// Proposes an entry that cannot be trusted: the group stops, and nothing of it is in the rows.
+fn stops_the_group(entry: Bytes) {
     let directory = TempDir::new().expect("a directory");
     runtime().block_on(async {
-        let node = Node::start(directory.path());
+        let node = Node::start(directory.path()).await;
         let group = node.ledger(1).await;
         assert!(!was_replayed(&group, "before").await);
         let applied = group.view().applied().expect("readable");
-        let answer = group.propose(Bytes::from_static(b"nonsense")).await;
+        let answer = group.propose(entry).await;
         assert!(matches!(answer, Err(ProposeError::Stopped(_))), "{answer:?}");
         group.ended().await;
         assert_eq!(group.view().applied().expect("readable"), applied);
     });
+}
+
+#[test]
+fn an_entry_that_does_not_decode_stops_the_group_before_anything_of_it_is_written() {
+    stops_the_group(Bytes::from_static(b"nonsense"));
+}
+
+#[test]
+fn an_entry_of_which_one_bit_changed_on_the_way_stops_the_group_before_anything_of_it_is_written() {
+    let mut entry = create_wallet("wallet-a").to_vec();
+    // Its name is text either way: nothing but the checksum can tell.
+    let at = entry.windows(8).position(|window| window == b"wallet-a").expect("its name") + 7;
+    entry[at] ^= 2;
+    stops_the_group(Bytes::from(entry));
 }

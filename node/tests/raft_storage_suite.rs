@@ -1,4 +1,4 @@
-//! openraft's own suite for storage, over our log and our rows.
+//! openraft's own suite for storage, over our log and our rows, in both engines.
 //!
 //! One difference is bridged: the suite begins some logs at index 1 or later without a purge before,
 //! which no group does (each is founded by entry 0), and which our log refuses as a hole. The bridge
@@ -13,11 +13,12 @@ use openraft::type_config::TypeConfigExt;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{OptionalSend, StorageError};
 use purser_ledger::store::LocalDamage;
+use purser_ledger::time::Time;
 use purser_node::log::{self, GroupId, LogOptions, LogWriter, RealDisk};
 use purser_node::raft::{
     Entry, LogId, LogReader, LogStore, Machine, Outcome, StateMachine, TypeConfig, Vote,
 };
-use purser_node::storage::{Generation, ShardStore, StateStore, StoreOptions};
+use purser_node::storage::{Generation, MemoryImage, ShardStore, StateStore, StoreOptions};
 use tempfile::TempDir;
 
 const GROUP: GroupId = GroupId(7);
@@ -28,6 +29,10 @@ struct Nothing;
 impl Machine for Nothing {
     fn apply(&self, _rows: &ShardStore, _entry: &[u8]) -> Result<Outcome, LocalDamage> {
         Err(LocalDamage::Missing("a meaning"))
+    }
+
+    fn stamp(&self, _entry: &[u8]) -> Option<Time> {
+        None
     }
 }
 
@@ -97,7 +102,11 @@ impl RaftLogStorage<TypeConfig> for Bridged {
     }
 }
 
-struct Stores;
+/// Where the rows are.
+enum Stores {
+    OnRocksDb,
+    InMemory,
+}
 
 fn failed(error: impl ToString) -> StorageError<TypeConfig> {
     StorageError::read(TypeConfig::err_from_string(error))
@@ -116,9 +125,15 @@ impl StoreBuilder<TypeConfig, Bridged, StateMachine, Kept> for Stores {
         let (handle, driver, _) = log::open(Arc::new(disk), options).map_err(failed)?;
         let writer = LogWriter::spawn(handle.clone(), driver).map_err(failed)?;
 
-        let mut options = StoreOptions::new("suite");
-        options.block_cache_bytes = 1024 * 1024;
-        let state = StateStore::open(directory.path().join("state"), options).map_err(failed)?;
+        let state = match self {
+            Stores::OnRocksDb => {
+                let mut options = StoreOptions::new("suite");
+                options.block_cache_bytes = 1024 * 1024;
+                StateStore::open(directory.path().join("state"), options)
+            }
+            Stores::InMemory => StateStore::memory(MemoryImage::new()),
+        };
+        let state = state.map_err(failed)?;
         let store = state.shard(7, Generation::FIRST).map_err(failed)?;
 
         let log = LogStore::new(handle, GROUP);
@@ -128,10 +143,19 @@ impl StoreBuilder<TypeConfig, Bridged, StateMachine, Kept> for Stores {
     }
 }
 
-#[test]
-fn our_storage_keeps_what_openraft_asks_of_one() {
+fn test(stores: Stores) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let outcome = runtime.block_on(Suite::test_all(Stores));
+    let outcome = runtime.block_on(Suite::test_all(stores));
     outcome.expect("the suite passes");
+}
+
+#[test]
+fn our_storage_keeps_what_openraft_asks_of_one() {
+    test(Stores::OnRocksDb);
+}
+
+#[test]
+fn our_storage_in_memory_keeps_what_openraft_asks_of_one() {
+    test(Stores::InMemory);
 }

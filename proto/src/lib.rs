@@ -12,6 +12,12 @@ pub mod v1 {
     tonic::include_proto!("purser.v1");
 }
 
+/// Package `purser.peer.v1`: what nodes speak among themselves.
+pub mod peer_v1 {
+    #![allow(missing_docs, unused_qualifications, clippy::all)]
+    tonic::include_proto!("purser.peer.v1");
+}
+
 /// The encoded `google.protobuf.FileDescriptorSet` of the package and all that it imports, with
 /// comments: what server reflection serves.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/purser.v1.bin"));

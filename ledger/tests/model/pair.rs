@@ -16,9 +16,9 @@ use purser_ledger::rows::journal::{MovementKind, MovementStatus};
 use purser_ledger::store::MemStore;
 use purser_ledger::time::Time;
 use purser_ledger::verdict::{self, Answer, Balance, Reason};
+use purser_model::{Details, Draw, Effect, Model, Movement, Posted, Reply, Stage, Tranche, Verdict, Wallet};
 
 use super::drafts::{Item, Session, show};
-use super::{Details, Draw, Effect, Model, Movement, Posted, Reply, Stage, Tranche, Verdict, Wallet};
 
 /// The tag of the shard: it must stand in every id that is allocated.
 const SHARD_TAG: u16 = 7;

@@ -1,54 +1,161 @@
 //! Many debits in one call: each with its own key and verdict, those of one customer in their order.
+//!
+//! ```text
+//!   batch  --\                  +-- debits_of_shard ----------------------------+
+//!   stream --/-- by shard -->   |  commands --> Shard::submit_many --> results  |
+//! ```
+//! A customer lives in one shard, and a shard judges a list in its order: so debits are parted by
+//! shard, each part goes as one list, and results are put back into the places of their debits.
 
-use futures_util::future::join_all;
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use purser_proto::v1;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use super::Api;
-use super::refusal::malformed_field;
+use super::forward::{Attempts, Route};
+use super::refusal::{self, malformed};
+use super::shape::{Fault, Shape};
+use super::{Api, commands};
+use crate::shard::{CommandList, ShardError, ShardId};
 
 /// Most debits of a batch.
 pub const DEBITS_MAX: usize = 8_000;
+/// Results rendered before other work of this thread has its turn: about half a millisecond.
+const RENDERED_AT_ONCE_MAX: usize = 256;
 
 impl Api {
     /// Debits, many in one call.
     pub async fn debit_batch(
         &self,
         request: &v1::DebitBatchRequest,
+        route: Route,
     ) -> Result<v1::DebitBatchResponse, Status> {
-        let count = request.debits.len();
-        if !(1..=DEBITS_MAX).contains(&count) {
-            return Err(malformed_field("debits", &format!("1 to {DEBITS_MAX}, not {count}")));
+        let debits = &request.debits;
+        check_count(debits.len())?;
+        let mut places_by_shard = BTreeMap::<ShardId, Vec<usize>>::new();
+        for (place, debit) in debits.iter().enumerate() {
+            places_by_shard.entry(self.place(&debit.namespace, &debit.customer)).or_default().push(place);
         }
-        let results =
-            join_all(request.debits.iter().map(|debit| self.debit_result(debit, request.detail()))).await;
+        let parts = places_by_shard.into_iter().map(|(shard, places)| async move {
+            let part: Vec<_> = places.iter().map(|place| &debits[*place]).collect();
+            (self.debits_of_shard(shard, &part, request.detail(), route).await, places)
+        });
+        let mut parts: FuturesUnordered<_> = parts.collect();
+        let mut results = vec![v1::DebitResult::default(); debits.len()];
+        while let Some((part, places)) = parts.next().await {
+            for (result, place) in part.into_iter().zip(places) {
+                results[place] = result;
+            }
+        }
         Ok(v1::DebitBatchResponse { results })
     }
 
-    /// One debit, its refusal inside the result.
-    pub async fn debit_result(&self, debit: &v1::DebitRequest, detail: v1::ReceiptDetail) -> v1::DebitResult {
-        use v1::debit_result::Outcome;
-        let outcome = match self.debit(debit).await {
-            Ok(mut applied) => {
-                if let (v1::ReceiptDetail::Brief, Some(receipt)) = (detail, &mut applied.receipt) {
-                    receipt.movement_ids.clear();
-                    receipt.draws.clear();
-                    receipt.balances.clear();
-                }
-                Outcome::Applied(applied)
+    /// Debits of one shard, in their order: a result for each. What another node has to judge is handed
+    /// on to it together.
+    pub(super) async fn debits_of_shard(
+        &self,
+        shard: ShardId,
+        debits: &[&v1::DebitRequest],
+        detail: v1::ReceiptDetail,
+        route: Route,
+    ) -> Vec<v1::DebitResult> {
+        let mut results = self.debits_here(shard, debits, detail).await;
+        let Route::Any(until) = route else { return results };
+        let mut attempts = Attempts::until(until);
+        loop {
+            let places: Vec<usize> =
+                (0..debits.len()).filter(|place| is_not_leader(&results[*place])).collect();
+            if places.is_empty() {
+                return results;
             }
-            Err(status) => Outcome::Refused(refusal_of(&status)),
+            let Some(left) = attempts.left() else { return results };
+            let part: Vec<&v1::DebitRequest> = places.iter().map(|place| debits[*place]).collect();
+            let told = match self.candidate(shard, attempts.made()) {
+                Some(node) => {
+                    let debits = part.iter().map(|debit| (*debit).clone()).collect();
+                    let request = v1::DebitBatchRequest { debits, detail: detail.into() };
+                    let answer: Option<Result<v1::DebitBatchResponse, Status>> =
+                        self.ask(node, "debit_batch", &request, left).await;
+                    answer.and_then(Result::ok).map(|answer| answer.results)
+                }
+                None => None,
+            };
+            let told = match told.filter(|told| told.len() == places.len()) {
+                Some(told) => told,
+                None => {
+                    attempts.pause().await;
+                    self.debits_here(shard, &part, detail).await
+                }
+            };
+            for (place, result) in places.into_iter().zip(told) {
+                results[place] = result;
+            }
+        }
+    }
+
+    /// Debits of one shard that this node leads. A malformed one is refused in its place; the others go
+    /// to the shard together.
+    async fn debits_here(
+        &self,
+        shard: ShardId,
+        debits: &[&v1::DebitRequest],
+        detail: v1::ReceiptDetail,
+    ) -> Vec<v1::DebitResult> {
+        let shard = match self.shard(shard) {
+            Ok(shard) => shard,
+            Err(status) => return vec![refused(&status); debits.len()],
         };
-        v1::DebitResult { outcome: Some(outcome) }
+        let now = self.clock.now();
+        let shaped: Vec<_> = debits.iter().map(|debit| commands::debit(debit, now)).collect();
+        let mut list = CommandList::with_capacity(debits.len());
+        shaped.iter().flatten().for_each(|command| list.push(command));
+        let mut outcomes = shard.submit_many(list).await.into_iter();
+        let mut results = Vec::with_capacity(debits.len());
+        for command in shaped {
+            if results.len() % RENDERED_AT_ONCE_MAX == RENDERED_AT_ONCE_MAX - 1 {
+                tokio::task::yield_now().await;
+            }
+            let answer = command.map_err(malformed).and_then(|command| {
+                let nothing = || Err(ShardError::Failed("a command has no outcome".to_owned()));
+                self.written(shard.id(), outcomes.next().unwrap_or_else(nothing), &command)
+            });
+            results.push(match answer {
+                Ok(written) => applied(written.debited(detail)),
+                Err(status) => refused(&status),
+            });
+        }
+        results
     }
 }
 
-/// A status as a refusal inside a response.
-fn refusal_of(status: &Status) -> v1::Refusal {
+fn is_not_leader(result: &v1::DebitResult) -> bool {
+    use v1::debit_result::Outcome;
+    matches!(&result.outcome, Some(Outcome::Refused(refusal)) if refusal.reason == refusal::NOT_LEADER)
+}
+
+fn check_count(count: usize) -> Result<(), Status> {
+    let mut shape = Shape::new();
+    match count {
+        0 => shape.invalid("debits", format!("required: 1 to {DEBITS_MAX} debits")),
+        1..=DEBITS_MAX => {}
+        _ => shape.fault("debits", Fault::Limit, format!("at most {DEBITS_MAX}, not {count}")),
+    }
+    shape.finish(()).map_err(malformed)
+}
+
+fn applied(response: v1::DebitResponse) -> v1::DebitResult {
+    v1::DebitResult { outcome: Some(v1::debit_result::Outcome::Applied(response)) }
+}
+
+/// What a single call answers with this status, as a result: with the same reason and metadata.
+pub(super) fn refused(status: &Status) -> v1::DebitResult {
     let (reason, metadata) = match status.get_details_error_info() {
         Some(info) => (info.reason, info.metadata.into_iter().collect()),
         None => ("INTERNAL".to_owned(), Default::default()),
     };
-    v1::Refusal { reason, message: status.message().to_owned(), metadata }
+    let refusal = v1::Refusal { reason, message: status.message().to_owned(), metadata };
+    v1::DebitResult { outcome: Some(v1::debit_result::Outcome::Refused(refusal)) }
 }

@@ -4,18 +4,26 @@
 //!   request --> commands (shape, what only a leader resolves) --> Shard::submit --> render / refusal
 //!           --> reads                                         --> Shard::read   --> render / refusal
 //! ```
-//! [`Api`] holds plain functions over the messages of the contract; the gRPC services in [`service`]
+//! A call about a shard that another node leads is handed on there ([`forward`]).
+//!
+//! [`Api`] holds plain functions over the messages of the contract; the gRPC services in `service`
 //! only unwrap requests and wrap responses, so that the simulation runs the same code.
 
 pub mod batch;
+pub mod cluster;
 pub mod commands;
+pub mod forward;
+pub mod methods;
 pub mod page;
 pub mod reads;
 pub mod refusal;
 pub mod render;
+#[cfg(not(madsim))]
 pub mod service;
 pub mod shape;
+pub mod stream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use purser_ledger::command::{Command, Debit, Operation, Payer};
@@ -24,19 +32,28 @@ use purser_ledger::query;
 use purser_ledger::time::{Span, Time};
 use purser_ledger::verdict::{Applied, Effect, Reply, Verdict, WalletInfo};
 use purser_proto::v1;
+use tokio::sync::Semaphore;
 use tonic::Status;
 
 use crate::clock::{Clock, ClockError};
-use crate::cluster::ShardMap;
-use crate::shard::{Shard, Witness};
+use crate::cluster::{Cluster, ShardMap, group_of};
+use crate::peer::Transport;
+use crate::shard::{Outcome, Placed, ReadPoint, Shard, ShardError, ShardId, Witness};
+use crate::storage::ShardView;
+use forward::UNDER_WAY_MAX;
 use refusal::{Pairs, malformed, refuse};
+use stream::Drain;
 
 /// The API of one node.
 #[derive(Clone)]
 pub struct Api {
-    shards: Arc<[Shard]>,
+    shards: Arc<BTreeMap<ShardId, Shard>>,
     map: ShardMap,
     clock: Arc<Clock>,
+    cluster: Arc<Cluster>,
+    peers: Arc<dyn Transport>,
+    handing_on: Arc<Semaphore>,
+    drain: Arc<Drain>,
 }
 
 /// A write that took effect, now or before.
@@ -51,6 +68,17 @@ impl Written {
         Some(render::receipt(&self.applied, &self.witness, self.replayed))
     }
 
+    fn debited(&self, detail: v1::ReceiptDetail) -> v1::DebitResponse {
+        let receipt = match detail {
+            v1::ReceiptDetail::Brief => {
+                Some(render::brief_receipt(&self.applied, &self.witness, self.replayed))
+            }
+            v1::ReceiptDetail::Unspecified | v1::ReceiptDetail::Full => self.receipt(),
+        };
+        let (amount, remaining, asset) = render::debited(&self.applied.effect);
+        v1::DebitResponse { receipt, amount, remaining, asset }
+    }
+
     fn wallet(&self) -> Result<&WalletInfo, Status> {
         match &self.applied.effect {
             Effect::Wallet(info) => Ok(info),
@@ -62,28 +90,73 @@ impl Written {
 }
 
 impl Api {
-    /// An API over the shards of a node, in the order of their ids.
-    pub fn new(shards: Arc<[Shard]>, map: ShardMap, clock: Arc<Clock>) -> Api {
-        Api { shards, map, clock }
+    /// An API over the shards that have a replica on a node.
+    pub fn new(
+        shards: Arc<BTreeMap<ShardId, Shard>>,
+        clock: Arc<Clock>,
+        cluster: Arc<Cluster>,
+        peers: Arc<dyn Transport>,
+    ) -> Api {
+        let map = cluster.founding().map();
+        let handing_on = Arc::new(Semaphore::new(UNDER_WAY_MAX));
+        Api { shards, map, clock, cluster, peers, handing_on, drain: Arc::default() }
     }
 
+    /// The node is going away: streams take nothing more in, finish what is under way, and end.
+    pub fn drain(&self) {
+        self.drain.begin();
+    }
+
+    /// The customer's shard, if this node leads it, as far as it knows.
     fn shard_of(&self, customer: Customer<'_>) -> Result<&Shard, Status> {
-        let id = self.map.shard_of(customer);
-        self.shards
-            .get(usize::from(id.0))
-            .ok_or_else(|| refuse("INTERNAL", format!("shard {id} is not served here"), Pairs::new()))
+        self.shard(self.map.shard_of(customer))
+    }
+
+    /// A shard, if this node leads it, as far as it knows.
+    fn shard(&self, id: ShardId) -> Result<&Shard, Status> {
+        let shard = self.shards.get(&id).filter(|shard| shard.group().is_leader());
+        shard.ok_or_else(|| self.unserved(id, ShardError::NotLeader))
+    }
+
+    /// Why a shard gave no answer; where another node leads, which.
+    fn unserved(&self, shard: ShardId, error: ShardError) -> Status {
+        if error != ShardError::NotLeader {
+            return refusal::from_shard(error);
+        }
+        let state = self.cluster.state();
+        let mut pairs = Pairs::from([
+            ("shard".to_owned(), shard.to_string()),
+            ("epoch".to_owned(), state.epoch.to_string()),
+        ]);
+        let leading = self.cluster.leading(group_of(shard)).filter(|own| own.node != self.cluster.own());
+        if let Some((leading, node)) = leading.and_then(|own| Some((own, state.nodes.get(&own.node)?))) {
+            pairs.insert("leader".to_owned(), node.api_address.clone());
+            pairs.insert("term".to_owned(), leading.term.to_string());
+        }
+        refusal::not_leader(pairs)
+    }
+
+    /// A linearizable look at a customer's shard.
+    async fn read(&self, customer: Customer<'_>) -> Result<(ReadPoint, ShardView), Status> {
+        let shard = self.shard_of(customer)?;
+        shard.read().await.map_err(|error| self.unserved(shard.id(), error))
     }
 
     async fn write(&self, command: Command<'_>) -> Result<Written, Status> {
         let shard = self.shard_of(command.header.customer)?;
-        let placed = shard.submit(&command).await.map_err(refusal::from_shard)?;
-        let witness = placed.witness;
-        match placed.reply {
+        let placed = shard.submit(&command).await;
+        self.written(shard.id(), placed, &command)
+    }
+
+    /// What came of a command, as its caller is told it.
+    fn written(&self, shard: ShardId, outcome: Outcome, command: &Command<'_>) -> Result<Written, Status> {
+        let Placed { witness, reply } = outcome.map_err(|error| self.unserved(shard, error))?;
+        match reply {
             Reply::Verdict { replayed, verdict: Verdict::Applied(applied) } => {
                 Ok(Written { applied, witness, replayed })
             }
             Reply::Verdict { replayed, verdict: Verdict::Denied(denial) } => {
-                Err(refusal::denied(&denial, &pairs_of(&command), &witness, replayed))
+                Err(refusal::denied(&denial, &pairs_of(command), &witness, replayed))
             }
             Reply::KeyReused => Err(refuse(
                 "IDEMPOTENCY_KEY_REUSED",
@@ -162,7 +235,7 @@ impl Api {
             .flat_map(|own| own.draws.iter().map(|draw| (draw.tranche, own.status)))
             .collect();
         ids.sort_unstable_by_key(|(id, _)| *id);
-        let (point, view) = self.shard_of(customer)?.read().await.map_err(refusal::from_shard)?;
+        let (point, view) = self.read(customer).await?;
         let pairs = pairs_of_wallet(customer, grant.wallet);
         let mut tranches = Vec::with_capacity(ids.len());
         for (id, status) in ids {
@@ -185,8 +258,7 @@ impl Api {
     pub async fn debit(&self, request: &v1::DebitRequest) -> Result<v1::DebitResponse, Status> {
         let command = commands::debit(request, self.clock.now()).map_err(malformed)?;
         let written = self.write(command).await?;
-        let (amount, remaining, asset) = render::debited(&written.applied.effect);
-        Ok(v1::DebitResponse { receipt: written.receipt(), amount, remaining, asset })
+        Ok(written.debited(v1::ReceiptDetail::Full))
     }
 
     /// The clock's state.

@@ -65,7 +65,7 @@ impl Api {
     }
 
     async fn look_at<'a>(&self, customer: Customer<'a>) -> Result<Look<'a>, Status> {
-        let (point, view) = self.shard_of(customer)?.read().await.map_err(refusal::from_shard)?;
+        let (point, view) = self.read(customer).await?;
         Ok(Look { customer, point, view })
     }
 

@@ -17,6 +17,9 @@ use crate::shard::{ShardError, Witness};
 /// How long a caller should wait before it tries again.
 pub const RETRY_AFTER: Duration = Duration::from_millis(50);
 
+/// The reason of a call that another node has to answer.
+pub(super) const NOT_LEADER: &str = "NOT_LEADER";
+
 /// Pairs that explain a refusal to a program.
 pub type Pairs = HashMap<String, String>;
 
@@ -70,6 +73,20 @@ pub fn unavailable(message: impl Into<String>) -> Status {
     let mut details = ErrorDetails::with_error_info("UNAVAILABLE", ERROR_DOMAIN, Pairs::new());
     details.set_retry_info(Some(RETRY_AFTER));
     Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// Another node leads the shard, or none does now; the pairs say which, where it is known.
+pub fn not_leader(pairs: Pairs) -> Status {
+    let mut details = ErrorDetails::with_error_info(NOT_LEADER, ERROR_DOMAIN, pairs);
+    details.set_retry_info(Some(RETRY_AFTER));
+    let message = "this node does not lead the shard now; try again with the same key";
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// Whether a status says that another node has to be asked.
+pub fn is_not_leader(status: &Status) -> bool {
+    status.code() == Code::Unavailable
+        && status.get_details_error_info().is_some_and(|info| info.reason == NOT_LEADER)
 }
 
 /// What a denial says to a person, and to a program.
@@ -170,12 +187,7 @@ pub fn from_shard(error: ShardError) -> Status {
         ShardError::NoSpace => {
             unavailable("the disk of this node is full: writes are refused until there is room")
         }
-        ShardError::NotLeader => {
-            let mut details = ErrorDetails::with_error_info("NOT_LEADER", ERROR_DOMAIN, Pairs::new());
-            details.set_retry_info(Some(RETRY_AFTER));
-            let message = "this node does not lead the shard now; try again with the same key";
-            Status::with_error_details(Code::Unavailable, message, details)
-        }
+        ShardError::NotLeader => not_leader(Pairs::new()),
         ShardError::Stopping => unavailable("the node is stopping; try again with the same key"),
         ShardError::Failed(what) => {
             refuse("INTERNAL", format!("the shard is not served: {what}"), Pairs::new())

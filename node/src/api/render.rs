@@ -98,10 +98,17 @@ pub fn receipt(applied: &Applied, witness: &Witness, replayed: bool) -> v1::Rece
         movement.draws.iter().map(move |own| draw(own, wallet, scale))
     });
     v1::Receipt {
-        operation_id: applied.operation.to_string(),
         movement_ids: movements.iter().map(|movement| movement.id.to_string()).collect(),
         draws: draws.collect(),
         balances: balances.iter().map(balance_of).collect(),
+        ..brief_receipt(applied, witness, replayed)
+    }
+}
+
+/// The same without movement ids, draws and balances.
+pub fn brief_receipt(applied: &Applied, witness: &Witness, replayed: bool) -> v1::Receipt {
+    v1::Receipt {
+        operation_id: applied.operation.to_string(),
         ledger_time: Some(timestamp(witness.now)),
         witness: Some(v1::Witness {
             shard: u32::from(witness.shard.0),
@@ -109,6 +116,7 @@ pub fn receipt(applied: &Applied, witness: &Witness, replayed: bool) -> v1::Rece
             position: witness.position,
         }),
         replayed,
+        ..v1::Receipt::default()
     }
 }
 

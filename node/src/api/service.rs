@@ -1,18 +1,19 @@
 //! The gRPC services: unwrap the request, call [`Api`], wrap the response.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use purser_proto::v1;
 use purser_proto::v1::admin_server::Admin;
+use purser_proto::v1::cluster_server::Cluster;
 use purser_proto::v1::ledger_server::Ledger;
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::Api;
-use super::refusal::malformed_field;
-
-/// Debits of one stream under way at once; the rest waits on the wire.
-const STREAM_UNDER_WAY_MAX: usize = 1_024;
+use super::forward::Route;
+use super::methods::for_each_method;
 
 macro_rules! unary {
     ($($name:ident($request:ident) -> $response:ident),+ $(,)?) => {
@@ -20,7 +21,8 @@ macro_rules! unary {
         impl Ledger for Api {
             $(async fn $name(&self, request: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
                 let started = Instant::now();
-                let answer = Api::$name(self, request.get_ref()).await;
+                let answer =
+                    self.routed(stringify!($name), request.get_ref(), route(&request), Api::$name).await;
                 observe(stringify!($name), started, &answer);
                 answer.map(Response::new)
             })+
@@ -30,7 +32,7 @@ macro_rules! unary {
                 request: Request<v1::DebitBatchRequest>,
             ) -> Result<Response<v1::DebitBatchResponse>, Status> {
                 let started = Instant::now();
-                let answer = Api::debit_batch(self, request.get_ref()).await;
+                let answer = self.debit_batch(request.get_ref(), route(&request)).await;
                 observe("debit_batch", started, &answer);
                 answer.map(Response::new)
             }
@@ -41,35 +43,42 @@ macro_rules! unary {
                 &self,
                 request: Request<Streaming<v1::DebitStreamRequest>>,
             ) -> Result<Response<Self::DebitStreamStream>, Status> {
-                let api = self.clone();
-                let answers = request.into_inner().map(move |request| {
-                    let api = api.clone();
-                    async move {
-                        let request = request?;
-                        let debit = request.debit.as_ref().ok_or_else(|| malformed_field("debit", "required"))?;
-                        let result = Some(api.debit_result(debit, request.detail()).await);
-                        Ok(v1::DebitStreamResponse { sequence: request.sequence, result })
-                    }
-                });
-                Ok(Response::new(answers.buffered(STREAM_UNDER_WAY_MAX).boxed()))
+                let direct = route(&request) == Route::Direct;
+                Ok(Response::new(Api::debit_stream(self, request.into_inner(), direct).boxed()))
             }
         }
     };
 }
 
-unary! {
-    create_wallet(CreateWalletRequest) -> CreateWalletResponse,
-    get_wallet(GetWalletRequest) -> GetWalletResponse,
-    list_wallets(ListWalletsRequest) -> ListWalletsResponse,
-    freeze_wallet(FreezeWalletRequest) -> FreezeWalletResponse,
-    grant(GrantRequest) -> GrantResponse,
-    list_tranches(ListTranchesRequest) -> ListTranchesResponse,
-    debit(DebitRequest) -> DebitResponse,
-    explain(ExplainRequest) -> ExplainResponse,
-    get_balance(GetBalanceRequest) -> GetBalanceResponse,
-    list_movements(ListMovementsRequest) -> ListMovementsResponse,
-    get_movement(GetMovementRequest) -> GetMovementResponse,
-    audit(AuditRequest) -> AuditResponse,
+for_each_method!(unary);
+
+/// A caller that routes by itself says so in the request's metadata: `purser-route: direct`.
+const ROUTE: &str = "purser-route";
+const DIRECT: &str = "direct";
+/// How long the caller waits, as gRPC tells it.
+const TIMEOUT: &str = "grpc-timeout";
+
+fn route<T>(request: &Request<T>) -> Route {
+    let told = |name| request.metadata().get(name).and_then(|value| value.to_str().ok());
+    match told(ROUTE) {
+        Some(DIRECT) => Route::Direct,
+        _ => Route::within(told(TIMEOUT).and_then(timeout)),
+    }
+}
+
+/// gRPC's notation of a time-out: up to eight digits and a unit.
+fn timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => number.checked_mul(3_600).map(Duration::from_secs),
+        "M" => number.checked_mul(60).map(Duration::from_secs),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
 }
 
 /// Counts a request and its latency.
@@ -109,5 +118,46 @@ impl Admin for Api {
         request: Request<v1::AdvanceClockRequest>,
     ) -> Result<Response<v1::AdvanceClockResponse>, Status> {
         Api::advance_clock(self, request.get_ref()).map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl Cluster for Api {
+    async fn get_node(
+        &self,
+        _request: Request<v1::GetNodeRequest>,
+    ) -> Result<Response<v1::GetNodeResponse>, Status> {
+        Ok(Response::new(self.node()))
+    }
+
+    async fn found(&self, request: Request<v1::FoundRequest>) -> Result<Response<v1::FoundResponse>, Status> {
+        self.found_again(request.get_ref()).map(Response::new)
+    }
+
+    async fn get_shard_map(
+        &self,
+        _request: Request<v1::GetShardMapRequest>,
+    ) -> Result<Response<v1::GetShardMapResponse>, Status> {
+        Ok(Response::new(self.shard_map()))
+    }
+
+    async fn get_status(
+        &self,
+        _request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        Ok(Response::new(self.status().await))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_time_out_is_read_as_grpc_writes_it() {
+        assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(timeout("1H"), Some(Duration::from_secs(3_600)));
+        assert_eq!([timeout(""), timeout("5"), timeout("xS")], [None; 3]);
     }
 }

@@ -16,6 +16,7 @@ mod audit;
 mod balance;
 mod call;
 mod clock;
+mod cluster;
 mod debit;
 mod describe;
 mod failure;
@@ -80,6 +81,10 @@ pub enum ClientCommand {
     #[command(subcommand, after_help = clock::EXAMPLES)]
     Clock(clock::ClockCommand),
 
+    /// Found a cluster, and see how it does
+    #[command(subcommand, after_help = cluster::EXAMPLES)]
+    Cluster(cluster::ClusterCommand),
+
     /// Call any method with JSON, by server reflection
     #[command(after_help = call::EXAMPLES)]
     Call(call::CallArgs),
@@ -119,6 +124,9 @@ impl ClientCommand {
         if let ClientCommand::Completions { shell } = self {
             return Ok(completions(shell, binary));
         }
+        if let ClientCommand::Cluster(cluster::ClusterCommand::Init(init)) = self {
+            return init.run(globals).await;
+        }
         let session = Session::connect(globals).await?;
         match self {
             ClientCommand::Wallet(command) => command.run(&session).await,
@@ -129,6 +137,7 @@ impl ClientCommand {
             ClientCommand::Movements(args) => args.run(&session).await,
             ClientCommand::Audit(args) => args.run(&session).await,
             ClientCommand::Clock(command) => command.run(&session).await,
+            ClientCommand::Cluster(command) => command.run(&session).await,
             ClientCommand::Call(args) => args.run(&session).await,
             ClientCommand::Completions { shell } => Ok(completions(shell, binary)),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use purser_proto::v1::admin_client::AdminClient;
+use purser_proto::v1::cluster_client::ClusterClient;
 use purser_proto::v1::ledger_client::LedgerClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
@@ -113,6 +114,11 @@ impl Session {
     /// The operator's stub.
     pub fn admin(&self) -> AdminClient<Channel> {
         AdminClient::new(self.channel())
+    }
+
+    /// The cluster's stub.
+    pub fn cluster(&self) -> ClusterClient<Channel> {
+        ClusterClient::new(self.channel()).max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 
     /// A request that tells the server how long we wait.

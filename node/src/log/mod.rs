@@ -26,7 +26,8 @@
 //! # Where to read on
 //! `run` the bytes on disk · `recovery` what a restart concludes · `index` what still counts ·
 //! `segments` the files · `core` all of these without threads · `view` what is readable ·
-//! `handle`, `driver`, `writer` the outside · `disk` the trait, `real_disk`, `sim_disk`.
+//! `handle`, `driver`, `writer` the outside (`simulated` in the writer's place) · `disk` the trait,
+//! `real_disk`, `sim_disk`.
 
 mod core;
 mod disk;
@@ -41,6 +42,8 @@ mod recovery;
 pub mod run;
 mod segments;
 pub mod sim_disk;
+#[cfg(madsim)]
+mod simulated;
 mod types;
 mod view;
 mod writer;
@@ -53,5 +56,7 @@ pub use handle::{Done, FlushNeed, LogHandle, LogStats, Refused};
 pub use options::LogOptions;
 pub use real_disk::RealDisk;
 pub use sim_disk::SimDisk;
+#[cfg(madsim)]
+pub use simulated::simulate;
 pub use types::{Extent, GroupId, LogEntry, Op, Slot};
 pub use writer::{LogWriter, StallHook};

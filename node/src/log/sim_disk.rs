@@ -224,6 +224,12 @@ impl SimDisk {
             }
         }
         world.inodes.iter_mut().for_each(|inode| inode.survive(&mut random));
+        // Nobody can name what has no entry any more.
+        for (number, inode) in world.inodes.iter_mut().enumerate() {
+            if !names.values().any(|named| *named == number) {
+                *inode = Inode::default();
+            }
+        }
         SimDisk::of(World {
             names: names.clone(),
             durable_names: names,
@@ -237,9 +243,15 @@ impl SimDisk {
     }
 
     /// A copy of this disk at this moment, as if its process were gone and the machine still on.
+    /// Faults that were still to come are not.
     pub fn duplicate(&self) -> SimDisk {
         let world = self.world().clone();
-        SimDisk::of(World { locked: false, ..world })
+        SimDisk::of(World { locked: false, power_cut: None, sync_fault: None, write_fault: None, ..world })
+    }
+
+    /// Whether its power was cut.
+    pub fn is_off(&self) -> bool {
+        self.world().off
     }
 
     /// How many operations were asked for so far.

@@ -5,6 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 /// What a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Nothing but that the sender is there, and where: the connection told it.
+    Hello,
     /// Raft's, for one replica of a group: see `raft::wire`.
     Raft,
     /// A call of the API, handed on to the node that can answer it: see `api::forward`.
@@ -14,10 +16,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::Raft, Kind::Call, Kind::Meta];
+    const ALL: [Kind; 4] = [Kind::Hello, Kind::Raft, Kind::Call, Kind::Meta];
 
     fn byte(self) -> u8 {
         match self {
+            Kind::Hello => 4,
             Kind::Raft => 1,
             Kind::Call => 2,
             Kind::Meta => 3,

@@ -11,6 +11,8 @@
 //! In production it is a bidirectional gRPC stream, in simulation a network that loses, duplicates
 //! and reorders.
 
+#[cfg(not(madsim))]
+pub mod grpc;
 pub mod message;
 
 use std::time::Duration;
@@ -41,6 +43,9 @@ pub trait Inbox: Send + Sync + 'static {
 pub trait AddressBook: Send + Sync + 'static {
     /// The address at which a node speaks with other nodes, as `host:port`.
     fn peer_address(&self, node: NodeId) -> Option<String>;
+
+    /// Takes note of where a node says that it is, which may be news: it says so when it dials.
+    fn moved(&self, node: NodeId, address: String);
 }
 
 /// Why a message has no answer. Except for `Refused`, it may have been taken in all the same.

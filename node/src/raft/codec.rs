@@ -2,30 +2,28 @@
 //! little-endian; ours, so that a bump of openraft changes nothing on disk.
 //!
 //! ```text
-//! entry        kind 1 (0 blank, 1 command, 2 membership) | sealed command, or members
+//! entry        kind 1 (0 blank, 1 command, 2 membership) | command, or members
 //!              (term and index are the log's own fields)
 //! vote         version 1 | term 8 | replica 8 | committed 1
 //! log id       version 1 | term 8 | index 8
 //! members      version 1 | sets 4, each: voters 4, replica 8 … | replicas 4, replica 8 …
-//! applied      version 1 | term 8 | index 8 | has membership id 1, term 8, index 8 | members
+//! applied      version 2 | last (maybe log id) | digest 8 | quarantined 1
+//!              | membership's id (maybe log id) | members
 //! generation   version 1 | generation 8
 //! ```
 
-use std::collections::BTreeSet;
-
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use openraft::impls::EmptyNode;
-use openraft::vote::{RaftLeaderId, RaftVote};
 
-use super::types::{
-    Command, Entry, LeaderId, LogId, Membership, Payload, ReplicaId, SnapshotMeta, Vote, log_id,
-};
+use super::parts::{Reader, put_log_id, put_maybe_log_id, put_replicas, put_vote};
+use super::types::{Command, Entry, LogId, Membership, Payload, ReplicaId, SnapshotMeta, Vote, log_id};
 use crate::log::LogEntry;
 use crate::storage::Generation;
 
 const VERSION: u8 = 1;
+const APPLIED_VERSION: u8 = 2;
 const BLANK: u8 = 0;
 const COMMAND: u8 = 1;
 const MEMBERSHIP: u8 = 2;
@@ -43,6 +41,10 @@ pub struct Applied {
     pub last: Option<LogId>,
     /// The last membership applied.
     pub membership: Membership,
+    /// The digest of all that was ever written, up to the last entry (see `digest`).
+    pub digest: u64,
+    /// Whether the state was found to be wrong: it is never served or applied to again.
+    pub quarantined: bool,
 }
 
 impl Applied {
@@ -50,76 +52,9 @@ impl Applied {
     pub(super) fn meta(&self) -> SnapshotMeta {
         SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() }
     }
-
-    pub(super) fn of(meta: &SnapshotMeta) -> Applied {
-        Applied { last: meta.last_log_id, membership: meta.last_membership.clone() }
-    }
-}
-
-struct Reader<'b> {
-    rest: &'b [u8],
-    what: &'static str,
-}
-
-impl<'b> Reader<'b> {
-    fn versioned(bytes: &'b [u8], what: &'static str) -> Result<Reader<'b>, Undecodable> {
-        let mut reader = Reader { rest: bytes, what };
-        if reader.byte()? == VERSION { Ok(reader) } else { Err(Undecodable(what)) }
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Undecodable> {
-        let (array, rest) = self.rest.split_first_chunk::<N>().ok_or(Undecodable(self.what))?;
-        self.rest = rest;
-        Ok(*array)
-    }
-
-    fn byte(&mut self) -> Result<u8, Undecodable> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn bool(&mut self) -> Result<bool, Undecodable> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(Undecodable(self.what)),
-        }
-    }
-
-    fn u64(&mut self) -> Result<u64, Undecodable> {
-        Ok(u64::from_le_bytes(self.array()?))
-    }
-
-    fn log_id(&mut self) -> Result<LogId, Undecodable> {
-        Ok(log_id(self.u64()?, self.u64()?))
-    }
-
-    fn replicas(&mut self) -> Result<BTreeSet<ReplicaId>, Undecodable> {
-        let count = u32::from_le_bytes(self.array()?);
-        (0..count).map(|_| Ok(ReplicaId(self.u64()?))).collect()
-    }
-
-    fn finish(self) -> Result<(), Undecodable> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Undecodable(self.what)) }
-    }
-}
-
-fn put_log_id(out: &mut Vec<u8>, id: &LogId) {
-    out.extend_from_slice(&id.leader_id.term.to_le_bytes());
-    out.extend_from_slice(&id.index.to_le_bytes());
 }
 
 type Members = openraft::Membership<ReplicaId, EmptyNode>;
-
-fn put_replicas(out: &mut Vec<u8>, replicas: impl Iterator<Item = ReplicaId>) {
-    let at = out.len();
-    out.extend_from_slice(&[0; 4]);
-    let mut count = 0u32;
-    for replica in replicas {
-        out.extend_from_slice(&replica.0.to_le_bytes());
-        count += 1;
-    }
-    out[at..at + 4].copy_from_slice(&count.to_le_bytes());
-}
 
 fn put_members(out: &mut Vec<u8>, members: &Members) {
     out.push(VERSION);
@@ -133,8 +68,8 @@ fn put_members(out: &mut Vec<u8>, members: &Members) {
 
 fn members(bytes: &[u8]) -> Result<Members, Undecodable> {
     const WHAT: &str = "a membership";
-    let mut reader = Reader::versioned(bytes, WHAT)?;
-    let count = u32::from_le_bytes(reader.array()?);
+    let mut reader = Reader::versioned(bytes, VERSION, WHAT)?;
+    let count = reader.u32()?;
     let sets = (0..count).map(|_| reader.replicas()).collect::<Result<Vec<_>, _>>()?;
     let replicas = reader.replicas()?;
     reader.finish()?;
@@ -144,22 +79,26 @@ fn members(bytes: &[u8]) -> Result<Members, Undecodable> {
     Ok(Members::new_with_defaults(sets, replicas))
 }
 
-pub(super) fn encode_entry(entry: &Entry) -> LogEntry {
-    let payload = match &entry.payload {
-        EntryPayload::Blank => Bytes::from_static(&[BLANK]),
+/// What an entry carries, as it lies in the log and goes over the wire.
+pub(super) fn put_payload(out: &mut Vec<u8>, payload: &Payload) {
+    match payload {
+        EntryPayload::Blank => out.push(BLANK),
         EntryPayload::Normal(command) => {
-            let mut out = BytesMut::with_capacity(1 + command.0.len());
-            out.extend_from_slice(&[COMMAND]);
+            out.reserve(1 + command.0.len());
+            out.push(COMMAND);
             out.extend_from_slice(&command.0);
-            out.freeze()
         }
         EntryPayload::Membership(members) => {
-            let mut out = vec![MEMBERSHIP];
-            put_members(&mut out, members);
-            Bytes::from(out)
+            out.push(MEMBERSHIP);
+            put_members(out, members);
         }
-    };
-    LogEntry { index: entry.log_id.index, term: entry.log_id.leader_id.term, payload }
+    }
+}
+
+pub(super) fn encode_entry(entry: &Entry) -> LogEntry {
+    let mut payload = Vec::new();
+    put_payload(&mut payload, &entry.payload);
+    LogEntry { index: entry.log_id.index, term: entry.log_id.leader_id.term, payload: Bytes::from(payload) }
 }
 
 pub(super) fn decode_entry(entry: LogEntry) -> Result<Entry, Undecodable> {
@@ -175,18 +114,15 @@ pub(super) fn decode_entry(entry: LogEntry) -> Result<Entry, Undecodable> {
 pub(super) fn encode_vote(vote: &Vote) -> Bytes {
     let mut out = Vec::with_capacity(18);
     out.push(VERSION);
-    out.extend_from_slice(&vote.leader_id.term.to_le_bytes());
-    out.extend_from_slice(&vote.leader_id.voted_for.0.to_le_bytes());
-    out.push(u8::from(vote.committed));
+    put_vote(&mut out, vote);
     Bytes::from(out)
 }
 
 pub(super) fn decode_vote(bytes: &[u8]) -> Result<Vote, Undecodable> {
-    let mut reader = Reader::versioned(bytes, "a vote")?;
-    let leader = LeaderId::new(reader.u64()?, ReplicaId(reader.u64()?));
-    let committed = reader.bool()?;
+    let mut reader = Reader::versioned(bytes, VERSION, "a vote")?;
+    let vote = reader.vote()?;
     reader.finish()?;
-    Ok(Vote::from_leader_id(leader, committed))
+    Ok(vote)
 }
 
 pub(super) fn encode_log_id(id: &LogId) -> Bytes {
@@ -196,36 +132,32 @@ pub(super) fn encode_log_id(id: &LogId) -> Bytes {
 }
 
 pub(super) fn decode_log_id(bytes: &[u8]) -> Result<LogId, Undecodable> {
-    let mut reader = Reader::versioned(bytes, "a log id")?;
+    let mut reader = Reader::versioned(bytes, VERSION, "a log id")?;
     let id = reader.log_id()?;
     reader.finish()?;
     Ok(id)
 }
 
-pub(super) fn encode_applied(last: &LogId, membership: &Membership) -> Vec<u8> {
+pub(super) fn encode_applied(applied: &Applied) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
-    out.push(VERSION);
-    put_log_id(&mut out, last);
-    match membership.log_id() {
-        Some(id) => {
-            out.push(1);
-            put_log_id(&mut out, id);
-        }
-        None => out.extend_from_slice(&[0; 17]),
-    }
-    put_members(&mut out, membership.membership());
+    out.push(APPLIED_VERSION);
+    put_maybe_log_id(&mut out, applied.last.as_ref());
+    out.extend_from_slice(&applied.digest.to_le_bytes());
+    out.push(u8::from(applied.quarantined));
+    put_maybe_log_id(&mut out, applied.membership.log_id().as_ref());
+    put_members(&mut out, applied.membership.membership());
     out
 }
 
 /// The applied state of a shard; nothing written is nothing applied.
 pub(super) fn decode_applied(bytes: Option<&[u8]>) -> Result<Applied, Undecodable> {
     let Some(bytes) = bytes else { return Ok(Applied::default()) };
-    let mut reader = Reader::versioned(bytes, "the applied state")?;
-    let last = Some(reader.log_id()?);
-    let has_id = reader.bool()?;
-    let id = reader.log_id()?;
-    let membership = Membership::new(has_id.then_some(id), members(reader.rest)?);
-    Ok(Applied { last, membership })
+    let mut reader = Reader::versioned(bytes, APPLIED_VERSION, "the applied state")?;
+    let last = reader.maybe_log_id()?;
+    let (digest, quarantined) = (reader.u64()?, reader.bool()?);
+    let id = reader.maybe_log_id()?;
+    let membership = Membership::new(id, members(reader.take_rest())?);
+    Ok(Applied { last, membership, digest, quarantined })
 }
 
 pub(super) fn encode_generation(generation: Generation) -> Bytes {
@@ -235,7 +167,7 @@ pub(super) fn encode_generation(generation: Generation) -> Bytes {
 }
 
 pub(super) fn decode_generation(bytes: &[u8]) -> Result<Generation, Undecodable> {
-    let mut reader = Reader::versioned(bytes, "a generation")?;
+    let mut reader = Reader::versioned(bytes, VERSION, "a generation")?;
     let generation = Generation(reader.u64()?);
     reader.finish()?;
     Ok(generation)
@@ -243,6 +175,8 @@ pub(super) fn decode_generation(bytes: &[u8]) -> Result<Generation, Undecodable>
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn ids(ids: &[u64]) -> BTreeSet<ReplicaId> {
@@ -281,14 +215,21 @@ mod tests {
     }
 
     #[test]
-    fn the_applied_state_comes_back_as_it_was() {
+    fn the_applied_state_keeps_its_bytes() {
         let members = Members::new_with_defaults(vec![ids(&[1])], ids(&[1]));
-        for id in [None, Some(log_id(1, 0))] {
-            let membership = Membership::new(id, members.clone());
-            let bytes = encode_applied(&log_id(2, 5), &membership);
-            assert_eq!(decode_applied(Some(&bytes)), Ok(Applied { last: Some(log_id(2, 5)), membership }));
-        }
-        assert_eq!(decode_applied(None), Ok(Applied::default()));
+        let membership = Membership::new(Some(log_id(1, 0)), members);
+        let applied = Applied { last: Some(log_id(2, 5)), membership, digest: 0x0807, quarantined: true };
+        let bytes = encode_applied(&applied);
+        #[rustfmt::skip]
+        assert_eq!(bytes, [
+            2, 1, 2,0,0,0,0,0,0,0, 5,0,0,0,0,0,0,0, 7,8,0,0,0,0,0,0, 1,
+            1, 1,0,0,0,0,0,0,0, 0,0,0,0,0,0,0,0,
+            1, 1,0,0,0, 1,0,0,0, 1,0,0,0,0,0,0,0, 1,0,0,0, 1,0,0,0,0,0,0,0,
+        ]);
+        assert_eq!(decode_applied(Some(&bytes)), Ok(applied));
+        let nothing = Applied::default();
+        assert_eq!(decode_applied(Some(&encode_applied(&nothing))), Ok(nothing.clone()));
+        assert_eq!(decode_applied(None), Ok(nothing));
     }
 
     #[test]

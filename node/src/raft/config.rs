@@ -19,6 +19,14 @@ pub struct GroupConfig {
     pub command_bytes_max: usize,
     /// Proposals that wait for the group's attention; more make `propose` wait.
     pub proposals_queued_max: u64,
+    /// How far an entry may be stamped ahead of a follower's clock. 500 ms: well above what clocks
+    /// that are kept right differ by, well below what harms anybody.
+    pub clock_bound_ms: u64,
+    /// How fast a snapshot is sent at most, in bytes a second. 64 MiB: half of a gigabit network.
+    pub snapshot_bytes_per_s_max: u64,
+    /// A snapshot of which nothing more arrives for so long is given up. 30 s: a sender tries again
+    /// long before.
+    pub snapshot_idle_ms_max: u64,
 }
 
 impl Default for GroupConfig {
@@ -30,15 +38,15 @@ impl Default for GroupConfig {
             entries_kept_max: 4096,
             command_bytes_max: 6 * 1024 * 1024,
             proposals_queued_max: 1024,
+            clock_bound_ms: 500,
+            snapshot_bytes_per_s_max: 64 * 1024 * 1024,
+            snapshot_idle_ms_max: 30_000,
         }
     }
 }
 
 /// One network payload: batches are large already.
 const ENTRIES_PER_PAYLOAD_MAX: u64 = 64;
-/// Sending and installing a snapshot ends by then.
-const SNAPSHOT_MS_MAX: u64 = 600_000;
-
 impl GroupConfig {
     /// openraft's configuration of one group.
     pub(super) fn openraft(&self, name: String) -> Result<Config, openraft::ConfigError> {
@@ -47,13 +55,14 @@ impl GroupConfig {
             heartbeat_interval: self.heartbeat_ms,
             election_timeout_min: self.election_ms_min,
             election_timeout_max: self.election_ms_max,
-            install_snapshot_timeout: SNAPSHOT_MS_MAX,
             max_payload_entries: ENTRIES_PER_PAYLOAD_MAX,
             api_channel_size: Some(self.proposals_queued_max),
             // Flushes are asked for by the log, by bytes, and purges follow them by hand: an entry
             // count knows nothing of either.
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: u64::MAX,
+            // Turned on when it is settled who campaigns when (see `open`).
+            enable_elect: false,
             // A replica that cannot win does not disturb a leader that works.
             enable_pre_vote: Some(true),
             // A leader that restarts campaigns like anybody else: its lease is forgotten.

@@ -32,6 +32,9 @@ pub enum OpenError {
     /// What is kept on disk does not decode.
     #[error("this replica is damaged: {0}; replace it")]
     Damaged(String),
+    /// The state was found to differ from that of the other replicas.
+    #[error("the state of this replica differs from the majority's; replace it")]
+    Quarantined,
     /// The configuration cannot work.
     #[error("invalid configuration of a group: {0}")]
     Config(String),
@@ -48,6 +51,20 @@ pub enum ProposeError {
     NotLeader {
         /// The leader, as far as this replica knows.
         leader: Option<ReplicaId>,
+    },
+    /// Nothing was proposed: most replicas find this node's clock too far ahead, and would not take
+    /// what it stamps. Another one is to lead; ask again in a moment.
+    #[error("most replicas find this node's clock ahead of theirs by {ahead_ms} ms or more")]
+    ClockAhead {
+        /// By how much at least, in milliseconds.
+        ahead_ms: u64,
+    },
+    /// Nothing was proposed: the replicas' states differ, and none has a majority. Somebody has to find
+    /// out which one is right.
+    #[error("after entry {index} the replicas' states differ, and none has a majority")]
+    Diverged {
+        /// The entry after which they were compared.
+        index: u64,
     },
     /// Nothing was proposed: the log has no room. Try again when it was flushed, or has more disk.
     #[error("the log has no room")]

@@ -1,10 +1,10 @@
-//! One Raft group, as the rest of the node sees it: propose, read, flush, stop.
+//! One Raft group, as the rest of the node sees it: propose, read, receive, flush, stop.
 //!
 //! Many proposals may be under way: `submit` hands one over, in order, and returns at once; what it
 //! gives back waits for the answers. So the next batch forms and is proposed while the last one is
 //! being made durable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -12,49 +12,30 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::impls::OneshotResponder;
 use openraft::raft::ReadPolicy;
 use openraft::{Raft, ServerState};
+use purser_ledger::time::Span;
 
 use super::codec;
-use super::config::GroupConfig;
-use super::error::{OpenError, ProposeError, ReadError, Stopped};
-use super::log_store::LogStore;
+use super::digest::Digests;
+use super::error::{ProposeError, ReadError, Stopped};
+use super::halt::Halt;
+use super::incoming::Incoming;
+use super::intake::Intake;
 use super::machine::Machine;
-use super::network::Alone;
-use super::seal::seal;
+use super::network::Link;
 use super::state_machine::{Failure, StateMachine};
-use super::types::{Answers, ReplicaId, TypeConfig};
-use crate::log::{GroupId, LogHandle, Slot};
-use crate::storage::{Generation, ShardStore, ShardView, StateStore};
+use super::types::{Answers, Command, LogId, ReplicaId, TypeConfig};
+use crate::clock::Clock;
+use crate::log::{GroupId, LogHandle};
+use crate::storage::{ShardStore, ShardView};
 
 /// openraft passes over a snapshot that is asked for while it makes an older one: ask again then.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// What a group is made of.
-pub struct GroupOptions {
-    /// Its number in the log.
-    pub group: GroupId,
-    /// The shard that it replicates; names its column family.
-    pub shard: u16,
-    /// The replica here.
-    pub replica: ReplicaId,
-    /// Times and limits.
-    pub config: GroupConfig,
-    /// What its entries mean.
-    pub machine: Arc<dyn Machine>,
-}
-
-impl fmt::Debug for GroupOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GroupOptions")
-            .field("group", &self.group)
-            .field("replica", &self.replica)
-            .finish_non_exhaustive()
-    }
-}
 
 /// What became of a proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,91 +63,98 @@ pub struct GroupMetrics {
     pub flushed_index: Option<u64>,
     /// The last index purged from the log.
     pub purged_index: Option<u64>,
+    /// Who votes.
+    pub voters: BTreeSet<ReplicaId>,
+    /// For a leader: each follower, and the last index at which its log is known to be the same.
+    pub followers: BTreeMap<ReplicaId, Option<u64>>,
     /// Why it does not work, if it does not.
     pub stopped: Option<String>,
 }
 
-struct Inner {
-    group: GroupId,
-    raft: Raft<TypeConfig, StateMachine>,
-    log: LogHandle,
-    store: ShardStore,
-    failure: Failure,
-    entries_kept_max: u64,
-    command_bytes_max: usize,
-    flushing: tokio::sync::Mutex<()>,
+pub(super) struct Inner {
+    pub link: Link,
+    pub raft: Raft<TypeConfig, StateMachine>,
+    pub intake: Intake,
+    pub incoming: Arc<Incoming>,
+    pub log: LogHandle,
+    pub store: ShardStore,
+    pub failure: Failure,
+    pub digests: Digests,
+    pub entries_kept_max: u64,
+    pub command_bytes_max: usize,
+    /// The longest election timeout.
+    pub election_max: Duration,
+    pub halt: Halt,
+    pub machine: Arc<dyn Machine>,
+    pub clock: Arc<Clock>,
+    /// How far entries may be ahead of the clock.
+    pub clock_bound: Span,
+    pub flushing: tokio::sync::Mutex<()>,
+    pub handing_over: tokio::sync::Mutex<()>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.link.refusals.wake();
+    }
+}
+
+impl Inner {
+    /// The reason, in the words of whoever failed first.
+    pub fn stopped(&self, otherwise: &dyn fmt::Display) -> Stopped {
+        let failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Stopped(failure.clone().unwrap_or_else(|| otherwise.to_string()))
+    }
 }
 
 /// A handle to a group. Cheap to clone.
 #[derive(Clone)]
 pub struct Group {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Group").field("group", &self.inner.group).finish_non_exhaustive()
+        f.debug_struct("Group").field("group", &self.inner.link.group).finish_non_exhaustive()
     }
 }
 
 impl Group {
-    /// Starts the replica of a group that has only this one, and has it campaign at once. A new
-    /// group is founded with it. Entries that are in the log and known as committed are applied
-    /// before this returns.
-    pub async fn open(options: GroupOptions, log: LogHandle, state: &StateStore) -> Result<Group, OpenError> {
-        let GroupOptions { group, shard, replica, config, machine } = options;
-        let generation = match log.slot(group, Slot::Generation)? {
-            Some(bytes) => {
-                codec::decode_generation(&bytes).map_err(|error| OpenError::Damaged(error.to_string()))?
-            }
-            None => Generation::FIRST,
-        };
-        let store = state.shard(shard, generation)?;
-        let log_store = LogStore::new(log.clone(), group);
-        let damaged = |error: std::io::Error| OpenError::Damaged(error.to_string());
-        let machine = StateMachine::new(group, store.clone(), log_store.clone(), machine).map_err(damaged)?;
-        let purged = log_store.purged().map_err(damaged)?;
-        if let Some(purged) = purged.filter(|purged| machine.last() < Some(*purged)) {
-            let applied = machine.last().map(|last| last.index);
-            return Err(OpenError::Gap { applied, purged: purged.index });
-        }
-        let failure = machine.failure();
-        let GroupConfig { entries_kept_max, command_bytes_max, .. } = config;
-        let config = config
-            .openraft(format!("shard-{shard:04}"))
-            .map_err(|error| OpenError::Config(error.to_string()))?;
-        let raft = Raft::new(replica, Arc::new(config), Alone, log_store, machine).await;
-        let raft = raft.map_err(|fatal| Stopped(fatal.to_string()))?;
-        let flushing = tokio::sync::Mutex::default();
-        let inner = Inner { group, raft, log, store, failure, entries_kept_max, command_bytes_max, flushing };
-        let group = Group { inner: Arc::new(inner) };
-        group.found_or_campaign(replica).await?;
-        Ok(group)
-    }
-
-    async fn found_or_campaign(&self, replica: ReplicaId) -> Result<(), Stopped> {
-        let raft = &self.inner.raft;
-        if !raft.is_initialized().await.map_err(|fatal| self.stopped(&fatal))? {
-            let founded = raft.initialize(BTreeSet::from([replica])).await;
-            founded.map_err(|error| Stopped(error.to_string()))?;
-        }
-        // Nobody else can lead: there is nothing to wait for.
-        raft.trigger().elect(false).await.map_err(|fatal| self.stopped(&fatal))
-    }
-
     /// Which group.
     pub fn id(&self) -> GroupId {
-        self.inner.group
+        self.inner.link.group
     }
 
-    /// Waits until this replica leads and has applied all that was committed before.
+    /// Which replica is here.
+    pub fn replica(&self) -> ReplicaId {
+        self.inner.link.replica
+    }
+
+    /// Takes a message of another replica in, without waiting: what it returns waits for the answer.
+    /// Messages of one sender are to be handed over in the order in which they came. An error says
+    /// why the message is refused, or that the group does not work here any more.
+    pub fn receive(&self, message: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        match self.inner.receive(&message) {
+            Ok(answering) => answering,
+            Err(why) => async { Err(why) }.boxed(),
+        }
+    }
+
+    /// Waits until a leader is known, and, if it is this replica, until it has applied all that was
+    /// committed before.
     pub async fn ready(&self) -> Result<(), Stopped> {
         let raft = &self.inner.raft;
-        let leads = raft.wait(None).state(ServerState::Leader, "leads").await;
-        leads.map_err(|error| self.stopped(&error))?;
-        match self.read_index().await {
-            Err(ReadError::Stopped(stopped)) => Err(stopped),
-            _ => Ok(()),
+        loop {
+            let led = raft.wait(None).metrics(|now| now.current_leader.is_some(), "a leader is known").await;
+            if led.map_err(|error| self.stopped(&error))?.current_leader != Some(self.replica()) {
+                return Ok(());
+            }
+            match self.read_index().await {
+                Ok(_) => return Ok(()),
+                Err(ReadError::Stopped(stopped)) => return Err(stopped),
+                // It was overthrown, or the others do not hear it yet.
+                Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+            }
         }
     }
 
@@ -180,8 +168,9 @@ impl Group {
         if !self.inner.log.has_room(command.len() as u64) {
             return Err(ProposeError::NoSpace);
         }
+        self.inner.halt.check(|| self.inner.raft.metrics().borrow_watched().current_term)?;
         let (responder, answer) = OneshotResponder::new_pair();
-        let submitted = self.inner.raft.client_write_ff(seal(&command), Some(responder)).await;
+        let submitted = self.inner.raft.client_write_ff(Command(command), Some(responder)).await;
         submitted.map_err(|fatal| ProposeError::Stopped(self.stopped(&fatal).0))?;
         let group = self.clone();
         let answer = async move {
@@ -243,6 +232,14 @@ impl Group {
         Ok(applied.last.map(|last| last.index))
     }
 
+    fn followers<'m>(
+        &self,
+        replication: impl Iterator<Item = (&'m ReplicaId, &'m Option<LogId>)>,
+    ) -> BTreeMap<ReplicaId, Option<u64>> {
+        let others = replication.filter(|(replica, _)| **replica != self.replica());
+        others.map(|(replica, matched)| (*replica, matched.map(|id| id.index))).collect()
+    }
+
     /// Numbers for the metrics.
     pub fn metrics(&self) -> GroupMetrics {
         let metrics = self.inner.raft.metrics();
@@ -255,6 +252,8 @@ impl Group {
             applied_index: self.applied_index().ok().flatten(),
             flushed_index: metrics.snapshot.map(|id| id.index),
             purged_index: metrics.purged.map(|id| id.index),
+            voters: metrics.membership_config.voter_ids().collect(),
+            followers: self.followers(metrics.replication.iter().flatten()),
             stopped: metrics.running_state.as_ref().err().map(|fatal| self.stopped(fatal).0),
         }
     }
@@ -312,10 +311,8 @@ impl Group {
         self.inner.raft.shutdown().await.map_err(|error| Stopped(error.to_string()))
     }
 
-    /// The reason, in the words of whoever failed first.
     fn stopped(&self, otherwise: &dyn fmt::Display) -> Stopped {
-        let failure = self.inner.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        Stopped(failure.clone().unwrap_or_else(|| otherwise.to_string()))
+        self.inner.stopped(otherwise)
     }
 }
 
@@ -325,7 +322,7 @@ fn leader(to: ForwardToLeader<TypeConfig>) -> Option<ReplicaId> {
 
 /// A proposal under way. Dropping it does not take it back.
 pub struct Pending {
-    answer: futures_util::future::BoxFuture<'static, Result<Proposed, ProposeError>>,
+    answer: BoxFuture<'static, Result<Proposed, ProposeError>>,
 }
 
 impl fmt::Debug for Pending {

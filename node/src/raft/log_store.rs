@@ -9,8 +9,9 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 
+use futures_util::{Stream, TryStreamExt, stream};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::oneshot;
@@ -19,8 +20,13 @@ use super::codec;
 use super::types::{Entry, LogId, Runtime, TypeConfig, Vote, log_id};
 use crate::log::{Done, GroupId, LogError, LogHandle, Op, Slot};
 
-/// One read for a follower or for apply; the rest comes with the next.
+/// One read for a follower or for apply takes no more than this, but at least one entry; the rest
+/// comes with the next.
 const READ_ENTRIES_MAX: u64 = 256;
+/// As many bytes as are sent in one message, unless one entry alone is longer.
+const READ_BYTES_MAX: usize = 1024 * 1024;
+/// Entries that are looked at together, before it is known how long they are.
+const READ_STEP: u64 = 16;
 
 /// Reads the log of one group.
 #[derive(Clone, Debug)]
@@ -77,7 +83,7 @@ impl LogStore {
 
 impl LogReader {
     /// The part of a range that the log holds: what was purged or is not there yet is left out.
-    fn present(&self, range: impl RangeBounds<u64>) -> io::Result<std::ops::Range<u64>> {
+    fn present(&self, range: impl RangeBounds<u64>) -> io::Result<Range<u64>> {
         let extent = self.log.extent(self.group).map_err(failed)?;
         let start = match range.start_bound() {
             Bound::Included(start) => *start,
@@ -93,12 +99,43 @@ impl LogReader {
         Ok(start..end.min(extent.next_index).max(start))
     }
 
-    fn read(&self, range: std::ops::Range<u64>) -> io::Result<Vec<Entry>> {
+    fn read(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
         if range.is_empty() {
             return Ok(Vec::new());
         }
         let entries = self.log.read(self.group, range).map_err(failed)?;
         entries.into_iter().map(|entry| codec::decode_entry(entry).map_err(damaged)).collect()
+    }
+
+    /// The first entries of a range that is present.
+    fn read_some(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
+        let end = range.end.min(range.start.saturating_add(READ_ENTRIES_MAX));
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let mut next = range.start;
+        while next < end {
+            for entry in self.log.read(self.group, next..end.min(next + READ_STEP)).map_err(failed)? {
+                bytes += entry.payload.len();
+                if bytes > READ_BYTES_MAX && !entries.is_empty() {
+                    return Ok(entries);
+                }
+                next = entry.index + 1;
+                entries.push(codec::decode_entry(entry).map_err(damaged)?);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The entries of a range that is present, read as they are asked for.
+    fn bit_by_bit(self, range: Range<u64>) -> impl Stream<Item = io::Result<Entry>> + Send {
+        let parts = stream::try_unfold((self, range), |(reader, range)| async move {
+            if range.is_empty() {
+                return Ok::<_, io::Error>(None);
+            }
+            let part = reader.read_some(range.clone())?;
+            let rest = range.start + part.len() as u64..range.end;
+            Ok(Some((stream::iter(part.into_iter().map(Ok)), (reader, rest))))
+        });
+        parts.try_flatten()
     }
 }
 
@@ -112,7 +149,17 @@ impl RaftLogReader<TypeConfig> for LogReader {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        self.read(start..end.min(start.saturating_add(READ_ENTRIES_MAX)))
+        self.read_some(start..end)
+    }
+
+    // openraft's default reads all of it at once: after a restart, or on a follower that lagged, the
+    // whole log.
+    async fn entries_stream<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<Entry>> + OptionalSend {
+        let (reader, range) = (self.clone(), self.present(range));
+        stream::once(async move { range }).map_ok(move |range| reader.clone().bit_by_bit(range)).try_flatten()
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

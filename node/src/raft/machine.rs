@@ -4,7 +4,9 @@ use std::sync::Mutex;
 
 use purser_ledger::apply::apply_batch_cached;
 use purser_ledger::cache::WalletCache;
+use purser_ledger::command::Batch;
 use purser_ledger::store::{Changes, LocalDamage};
+use purser_ledger::time::Time;
 
 use super::types::Answers;
 use crate::storage::{Generation, ShardStore};
@@ -21,9 +23,18 @@ pub struct Outcome {
 }
 
 /// What entries mean to one group. Deterministic: it depends on the rows and the entry alone.
+///
+/// An entry carries its own checksum, made where it was encoded: nothing below adds one that spans
+/// the whole way from there through memory, network and disk to every replica's apply.
 pub trait Machine: Send + Sync + 'static {
-    /// Applies one entry to the rows. An error is local damage: this replica stops and is replaced.
+    /// Applies one entry to the rows. It verifies the entry's own checksum before anything else: a
+    /// byte that changed on the way is found here or nowhere. An error is local damage: this replica
+    /// stops and is replaced.
     fn apply(&self, rows: &ShardStore, entry: &[u8]) -> Result<Outcome, LocalDamage>;
+
+    /// The proposer's clock when it made an entry, if the entry tells it: read cheaply, from a header,
+    /// for a follower asks it of every entry before it takes it in.
+    fn stamp(&self, entry: &[u8]) -> Option<Time>;
 }
 
 /// Decoded wallets kept between batches of one shard: about a kilobyte each.
@@ -60,5 +71,9 @@ impl Machine for LedgerMachine {
         }
         let applied = apply_batch_cached(rows, &mut cached.wallets, self.shard_tag, entry)?;
         Ok(Outcome { changes: applied.changes, answers: applied.answers, time_us: applied.now.0 })
+    }
+
+    fn stamp(&self, entry: &[u8]) -> Option<Time> {
+        Batch::peek_stamp(entry)
     }
 }

@@ -4,18 +4,19 @@
 //! belong together. `build_snapshot` returns only when at least these rows are on disk: from then on
 //! the log may be purged up to its position.
 //!
-//! What arrives from another replica is put row by row into a new generation of the shard, next to
-//! the rows in use, which stay untouched until it is complete.
+//! What arrives from another replica (`incoming`, sent by `outgoing`) is put row by row into a new
+//! generation of the shard, next to the rows in use, which stay untouched until it is complete.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use openraft::storage::RaftSnapshotBuilder;
 
-use super::codec;
+use super::codec::{self, Applied};
+use super::incoming::Places;
 use super::log_store::damaged;
 use super::state_machine::{Durable, blocking, wait_for_room};
-use super::types::{SnapshotMeta, TypeConfig};
+use super::types::TypeConfig;
 use crate::storage::{NewGeneration, ShardStore, ShardView};
 
 type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotData>;
@@ -25,14 +26,22 @@ type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotDat
 pub enum SnapshotData {
     /// A view of the rows here: to be sent, or copied.
     View(Arc<ShardView>),
-    /// Rows that came from another replica, in a generation of their own.
-    Received(NewGeneration),
+    /// Rows that came from another replica.
+    Received(Box<Received>),
 }
 
-/// The position of a view, as snapshots tell it.
-pub(super) fn meta_of(view: &ShardView) -> io::Result<SnapshotMeta> {
+/// Rows that came from another replica, in a generation of their own.
+#[derive(Debug)]
+pub struct Received {
+    pub(super) applied: Applied,
+    pub(super) filled: NewGeneration,
+    pub(super) places: Places,
+}
+
+/// What the rows of a view stand for.
+pub(super) fn applied_of(view: &ShardView) -> io::Result<Applied> {
     let applied = view.applied().map_err(io::Error::other)?;
-    Ok(codec::decode_applied(applied.as_deref()).map_err(damaged)?.meta())
+    codec::decode_applied(applied.as_deref()).map_err(damaged)
 }
 
 /// Makes one snapshot: holds the view since the moment it was asked for.
@@ -49,7 +58,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let meta = meta_of(&self.view)?;
+        let meta = applied_of(&self.view)?.meta();
         loop {
             let store = self.store.clone();
             match blocking(move || store.flush()).await? {

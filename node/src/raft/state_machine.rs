@@ -19,10 +19,10 @@ use openraft::{AsyncRuntime, EntryPayload, OptionalSend};
 use purser_ledger::store::StoreError;
 
 use super::codec::{self, Applied};
-use super::log_store::{LogStore, damaged};
+use super::digest::{self, Checkpoint, Digests};
+use super::log_store::LogStore;
 use super::machine::{Machine, Outcome};
-use super::seal::unseal;
-use super::snapshot::{SnapshotBuilder, SnapshotData, meta_of};
+use super::snapshot::{SnapshotBuilder, SnapshotData, applied_of};
 use super::types::{Command, LogId, Membership, Runtime, SnapshotMeta, TypeConfig};
 use crate::log::{GroupId, Op, Slot};
 use crate::storage::{NewGeneration, ShardStore, ShardView, StorageError};
@@ -60,8 +60,8 @@ pub struct StateMachine {
     store: ShardStore,
     log: LogStore,
     machine: Arc<dyn Machine>,
-    membership: Membership,
-    last: Option<LogId>,
+    applied: Applied,
+    digests: Digests,
     /// The ledger time of the last entry applied since the start.
     time_us: u64,
     durable: Arc<Mutex<Option<Durable>>>,
@@ -72,7 +72,7 @@ impl std::fmt::Debug for StateMachine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StateMachine")
             .field("store", &self.store)
-            .field("last", &self.last)
+            .field("last", &self.applied.last)
             .finish_non_exhaustive()
     }
 }
@@ -88,19 +88,20 @@ impl StateMachine {
         machine: Arc<dyn Machine>,
     ) -> io::Result<StateMachine> {
         let view = Arc::new(store.view());
-        let meta = meta_of(&view)?;
-        if meta.last_log_id.is_some() {
+        let applied = applied_of(&view)?;
+        if applied.last.is_some() {
             store.flush().map_err(io::Error::other)?;
         }
-        let Applied { last, membership } = Applied::of(&meta);
-        let durable = last.map(|_| Durable { meta, view });
+        let durable = applied.last.map(|_| Durable { meta: applied.meta(), view });
+        let digests = Digests::default();
+        digests.begin_at(checkpoint(&applied));
         Ok(StateMachine {
             group,
             store,
             log,
             machine,
-            membership,
-            last,
+            applied,
+            digests,
             time_us: 0,
             durable: Arc::new(Mutex::new(durable)),
             failure: Failure::default(),
@@ -109,7 +110,16 @@ impl StateMachine {
 
     /// The last entry in the rows.
     pub(super) fn last(&self) -> Option<LogId> {
-        self.last
+        self.applied.last
+    }
+
+    /// Whether its state was found to be wrong.
+    pub(super) fn is_quarantined(&self) -> bool {
+        self.applied.quarantined
+    }
+
+    pub(super) fn digests(&self) -> Digests {
+        self.digests.clone()
     }
 
     pub(super) fn failure(&self) -> Failure {
@@ -122,16 +132,20 @@ impl StateMachine {
     }
 
     async fn apply_one(&mut self, (entry, responder): EntryResponder<TypeConfig>) -> io::Result<()> {
+        self.refuse_quarantined()?;
         let at = entry.log_id;
         let outcome = match &entry.payload {
             EntryPayload::Blank => None,
             EntryPayload::Membership(members) => {
-                self.membership = Membership::new(Some(at), members.clone());
+                self.applied.membership = Membership::new(Some(at), members.clone());
                 None
             }
             EntryPayload::Normal(command) => Some(self.judge(command)?),
         };
-        let applied = codec::encode_applied(&at, &self.membership);
+        self.applied.last = Some(at);
+        let changes = outcome.iter().flat_map(|outcome| outcome.changes.iter());
+        self.applied.digest = digest::roll(self.applied.digest, at.index, changes);
+        let applied = codec::encode_applied(&self.applied);
         // The rows of an entry are written again and again while the disk is full, never judged again.
         while let Err(error) = match &outcome {
             Some(outcome) => self.store.write(outcome.changes.iter(), &applied),
@@ -139,7 +153,7 @@ impl StateMachine {
         } {
             wait_for_room(self.store.shard(), error).await?;
         }
-        self.last = Some(at);
+        self.digests.note(Checkpoint { index: at.index, digest: self.applied.digest });
         let answers = match outcome {
             Some(outcome) => {
                 self.time_us = self.time_us.max(outcome.time_us);
@@ -155,43 +169,65 @@ impl StateMachine {
 
     /// Asks the machine. A panic goes no further than here.
     fn judge(&self, command: &Command) -> io::Result<Outcome> {
-        let entry = unseal(command).map_err(damaged)?;
-        let judged = catch_unwind(AssertUnwindSafe(|| self.machine.apply(&self.store, entry)));
+        let judged = catch_unwind(AssertUnwindSafe(|| self.machine.apply(&self.store, &command.0)));
         match judged {
             Ok(outcome) => outcome.map_err(|damage| io::Error::new(io::ErrorKind::InvalidData, damage)),
             Err(panic) => Err(io::Error::other(format!("applying panicked: {}", what_panicked(&*panic)))),
         }
     }
 
+    fn refuse_quarantined(&self) -> io::Result<()> {
+        let sound = !self.applied.quarantined;
+        sound.then_some(()).ok_or_else(|| io::Error::other("the state of this replica is wrong"))
+    }
+
+    /// Marks the state as wrong, here and on disk: nothing is applied to it any more, and it is not
+    /// opened again.
+    pub(super) async fn quarantine(&mut self, why: String) {
+        self.note_failure(&io::Error::other(why));
+        self.applied.quarantined = true;
+        let (store, applied) = (self.store.clone(), codec::encode_applied(&self.applied));
+        let marked = blocking(move || store.write([], &applied).and_then(|()| store.flush())).await;
+        if let Err(error) = marked.and_then(|marked| marked.map_err(io::Error::other)) {
+            tracing::error!(group = self.group.0, %error, "the mark of a wrong state is not on disk");
+        }
+    }
+
     fn note_failure(&self, error: &io::Error) {
-        tracing::error!(group = self.group.0, last = ?self.last, %error, "the group stops on this node");
+        tracing::error!(group = self.group.0, last = ?self.applied.last, %error, "the group stops on this node");
         let mut failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         failure.get_or_insert_with(|| error.to_string());
     }
 
     /// Rows that came, in a new generation, become the valid ones.
     async fn install(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
-        let applied = Applied::of(meta);
-        let last =
-            applied.last.ok_or_else(|| io::Error::other("a snapshot of nothing cannot be installed"))?;
-        let bytes = codec::encode_applied(&last, &applied.membership);
+        self.refuse_quarantined()?;
+        if meta.last_log_id.is_none() {
+            return Err(io::Error::other("a snapshot of nothing cannot be installed"));
+        }
+        let applied = match &snapshot {
+            SnapshotData::Received(received) => received.applied.clone(),
+            SnapshotData::View(view) => applied_of(view)?,
+        };
+        let bytes = codec::encode_applied(&applied);
         let store = self.store.clone();
-        let filled = blocking(move || -> Result<NewGeneration, InstallError> {
-            let mut filled = match snapshot {
-                SnapshotData::Received(filled) => filled,
-                SnapshotData::View(view) => copy(&view, &store)?,
+        let filled = blocking(move || -> Result<_, InstallError> {
+            let (mut filled, places) = match snapshot {
+                SnapshotData::Received(received) => (received.filled, Some(received.places)),
+                SnapshotData::View(view) => (copy(&view, &store)?, None),
             };
             filled.finish(&bytes)?;
-            Ok(filled)
+            Ok((filled, places))
         });
-        let filled = filled.await?.map_err(io::Error::other)?;
+        // The places are kept until the new rows are in use: no other snapshot fills them meanwhile.
+        let (filled, _places) = filled.await?.map_err(io::Error::other)?;
 
         let value = codec::encode_generation(filled.generation());
         self.log.write(Op::Put { group: self.group, slot: Slot::Generation, value }).await?;
         self.store.switch_to(filled).map_err(io::Error::other)?;
 
-        self.last = Some(last);
-        self.membership = applied.membership;
+        self.applied = applied;
+        self.digests.begin_at(checkpoint(&self.applied));
         let durable = Durable { meta: meta.clone(), view: Arc::new(self.store.view()) };
         durable.keep(&self.durable);
         Ok(())
@@ -217,6 +253,10 @@ fn copy(view: &ShardView, store: &ShardStore) -> Result<NewGeneration, InstallEr
     Ok(filled)
 }
 
+fn checkpoint(applied: &Applied) -> Option<Checkpoint> {
+    applied.last.map(|last| Checkpoint { index: last.index, digest: applied.digest })
+}
+
 fn what_panicked(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("for an unknown reason")
@@ -227,7 +267,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), io::Error> {
-        Ok((self.last, self.membership.clone()))
+        Ok((self.applied.last, self.applied.membership.clone()))
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>

@@ -11,10 +11,16 @@ use purser_ledger::verdict::Answer;
 /// The runtime of all groups. One alias, so that the simulation can put its own in its place.
 #[cfg(not(madsim))]
 pub type Runtime = openraft_rt_tokio::TokioRuntime;
+/// The runtime of all groups: the simulation's.
+#[cfg(madsim)]
+pub type Runtime = super::runtime::SimRuntime;
 
 /// A replica of one shard. Allocated once and never again: not a node, not a host name. openraft
 /// cannot tell a reused id from the old replica, and two quorums could form.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
 pub struct ReplicaId(pub u64);
 
 impl From<u64> for ReplicaId {
@@ -29,8 +35,7 @@ impl fmt::Display for ReplicaId {
     }
 }
 
-/// A sealed command: bytes of the layer above, under a checksum that goes with them from the
-/// proposer to every replica's apply (see `seal`).
+/// A command: bytes of the layer above, which carry a checksum of their own (see `Machine`).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Command(pub(super) Bytes);
 

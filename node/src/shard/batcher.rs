@@ -1,24 +1,31 @@
-//! The batcher of one shard: gathers commands into one Raft entry, keeps a small number of entries
+//! The batcher of one shard: gathers commands into Raft entries, keeps a small number of entries
 //! under way, hands answers out, and has what is due swept.
+//!
+//! Entries are answered in the order in which they were proposed, and callers wait in the order of
+//! their commands: so an answer finds its caller by counting.
 
+use std::collections::VecDeque;
+use std::future::{Ready, ready};
 use std::sync::Weak;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::Either;
+use futures_util::stream::FuturesOrdered;
 use purser_ledger::command::{BATCH_COMMANDS_MAX, BatchEncoder};
 use purser_ledger::rows::keys;
 use purser_ledger::store::Store;
 use purser_ledger::verdict::{Answer, Reply};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Interval, MissedTickBehavior};
 
-use super::{Inner, Pending, Placed, ShardError, Witness};
+use super::queue::{CommandList, Outcome, Pending};
+use super::{Inner, Placed, ShardError, ShardId, Witness};
 use crate::raft::{ProposeError, Proposed};
 
-/// Most commands that wait for one shard: at 100,000 a second a tenth of a second's work.
-pub const QUEUE_COMMANDS_MAX: usize = 10_000;
-/// Entries under way at once: one being made durable, one being formed behind it.
+/// Entries under way at once: one being made durable, one being formed behind it. A list that fills
+/// more than one is proposed at once all the same.
 const ENTRIES_UNDER_WAY_MAX: usize = 2;
 /// Most bytes of one entry: a few milliseconds of network and disk.
 const ENTRY_BYTES_MAX: usize = 1 << 20;
@@ -32,85 +39,267 @@ pub struct Sweeping {
     pub every: Duration,
 }
 
+impl Sweeping {
+    /// A tick now, and then one after each span.
+    fn looks(&self) -> Interval {
+        let mut looks = tokio::time::interval(self.every);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks
+    }
+}
+
 impl Default for Sweeping {
     fn default() -> Self {
         Sweeping { every: Duration::from_secs(1) }
     }
 }
 
-/// Who waits for the items of an entry: a sweep stands first, if there is one.
-struct UnderWay {
-    swept: bool,
-    waiting: Vec<oneshot::Sender<Result<Placed, ShardError>>>,
+/// Who waits for the answers of commands under way.
+enum Caller {
+    One(oneshot::Sender<Outcome>),
+    Many { left: usize, outcomes: Vec<Outcome>, answer: oneshot::Sender<Vec<Outcome>> },
 }
 
+/// What an entry under way carries: a sweep stands first, if there is one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    swept: bool,
+    commands: usize,
+}
+
+impl Entry {
+    fn items(self) -> usize {
+        usize::from(self.swept) + self.commands
+    }
+}
+
+type Answered = Result<Proposed, ProposeError>;
+
 enum Event {
-    Done(UnderWay, Result<Proposed, ProposeError>),
-    Command(Pending),
+    Answered(Answered),
+    Taken(Pending),
     Closed,
     LookForDue,
 }
 
-pub(super) async fn run(inner: Weak<Inner>, mut queue: mpsc::Receiver<Pending>, sweeping: Sweeping) {
-    let mut under_way = FuturesUnordered::new();
-    let mut look = tokio::time::interval(sweeping.every);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut encoder = BatchEncoder::new();
+pub(super) async fn run(
+    id: ShardId,
+    inner: Weak<Inner>,
+    mut queue: mpsc::Receiver<Pending>,
+    sweeping: Sweeping,
+) {
+    let mut look = sweeping.looks();
+    let mut batcher = Batcher::new(id);
     let mut open = true;
-    while open || !under_way.is_empty() {
-        let room = under_way.len() < ENTRIES_UNDER_WAY_MAX;
+    while open || batcher.is_busy() {
+        let room = batcher.has_room();
         let event = tokio::select! {
             biased;
-            Some((entry, result)) = under_way.next(), if !under_way.is_empty() => Event::Done(entry, result),
+            Some(answered) = batcher.under_way.next(), if batcher.is_busy() => Event::Answered(answered),
             // Before the queue: a shard that is never idle is swept all the same.
             _ = look.tick(), if open && room => Event::LookForDue,
-            command = queue.recv(), if open && room => command.map_or(Event::Closed, Event::Command),
+            taken = queue.recv(), if open && room => taken.map_or(Event::Closed, Event::Taken),
         };
-        // Handles gone and queue drained: the shard is no longer served.
-        let Some(shard) = inner.upgrade() else {
-            open = false;
-            if let Event::Done(entry, result) = event {
-                answer(0, entry, result);
-            }
-            continue;
-        };
-        let mut entry = UnderWay { swept: false, waiting: Vec::new() };
-        match event {
-            Event::Done(entry, result) => {
-                let more = answer(shard.id.0, entry, result);
-                if more {
-                    look.reset_immediately();
+        match (event, inner.upgrade()) {
+            (Event::Answered(answered), _) => {
+                if batcher.hand_out(answered) {
+                    look = sweeping.looks();
                 }
-                continue;
             }
-            Event::Closed => {
-                open = false;
-                continue;
-            }
-            Event::LookForDue => {
-                if !something_due(&shard) {
-                    continue;
+            // Handles gone and queue drained: the shard is no longer served.
+            (Event::Closed, _) | (_, None) => open = false,
+            (Event::LookForDue, Some(shard)) => {
+                if something_due(&shard) {
+                    batcher.add_sweep();
+                    batcher.fill(&shard, &mut queue).await;
                 }
-                encoder.push_sweep(SWEEP_ITEMS_MAX);
-                entry.swept = true;
             }
-            Event::Command(first) => {
-                encoder.push_encoded(&first.command);
-                entry.waiting.push(first.answer);
+            (Event::Taken(pending), Some(shard)) => {
+                batcher.add(&shard, pending).await;
+                batcher.fill(&shard, &mut queue).await;
             }
         }
-        while encoder.len() < BATCH_COMMANDS_MAX && encoder.bytes() < ENTRY_BYTES_MAX {
-            let Ok(next) = queue.try_recv() else { break };
-            encoder.push_encoded(&next.command);
-            entry.waiting.push(next.answer);
+    }
+}
+
+/// Entries and callers of one shard.
+struct Batcher {
+    shard: ShardId,
+    /// The entry that is being formed.
+    encoder: BatchEncoder,
+    forming: Entry,
+    /// The entries under way, and their answers, in the same order.
+    entries: VecDeque<Entry>,
+    under_way: FuturesOrdered<Either<crate::raft::Pending, Ready<Answered>>>,
+    /// Who waits: for the commands of the entries under way, then for those of the one being formed.
+    callers: VecDeque<Caller>,
+}
+
+impl Batcher {
+    fn new(shard: ShardId) -> Batcher {
+        Batcher {
+            shard,
+            encoder: BatchEncoder::new(),
+            forming: Entry::default(),
+            entries: VecDeque::new(),
+            under_way: FuturesOrdered::new(),
+            callers: VecDeque::new(),
         }
-        let bytes = Bytes::from(encoder.finish(shard.stamp()));
-        // Handed over in order, here; waited for together.
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.under_way.len() < ENTRIES_UNDER_WAY_MAX
+    }
+
+    fn entry_is_full(&self) -> bool {
+        self.encoder.len() >= BATCH_COMMANDS_MAX || self.encoder.bytes() >= ENTRY_BYTES_MAX
+    }
+
+    /// Only into an entry that is empty yet.
+    fn add_sweep(&mut self) {
+        self.encoder.push_sweep(SWEEP_ITEMS_MAX);
+        self.forming.swept = true;
+    }
+
+    async fn add(&mut self, shard: &Inner, pending: Pending) {
+        match pending {
+            Pending::One(command, answer) => {
+                self.callers.push_back(Caller::One(answer));
+                self.add_command(&command);
+                shard.places.give_back(1);
+            }
+            Pending::Many(commands, answer) => {
+                let left = commands.len();
+                let outcomes = Vec::with_capacity(left);
+                self.callers.push_back(Caller::Many { left, outcomes, answer });
+                self.add_list(shard, &commands).await;
+                shard.places.give_back(left);
+            }
+        }
+    }
+
+    fn add_command(&mut self, command: &[u8]) {
+        self.encoder.push_encoded(command);
+        self.forming.commands += 1;
+    }
+
+    /// Adds a list, over as many entries as it takes. Where one is refused, so is the rest of the
+    /// list: nothing of it overtakes what was before it.
+    async fn add_list(&mut self, shard: &Inner, commands: &CommandList) {
+        for (place, command) in commands.iter().enumerate() {
+            if self.entry_is_full()
+                && let Err(error) = self.propose(shard).await
+            {
+                let rest = Entry { swept: false, commands: commands.len() - place };
+                self.keep(rest, Either::Right(ready(Err(error))));
+                return;
+            }
+            self.add_command(command);
+        }
+    }
+
+    /// Adds what waits in the queue, as far as it fits, and proposes.
+    async fn fill(&mut self, shard: &Inner, queue: &mut mpsc::Receiver<Pending>) {
+        while self.has_room() && !self.entry_is_full() {
+            let Ok(pending) = queue.try_recv() else { break };
+            self.add(shard, pending).await;
+        }
+        // A failure is told to those who wait for the entry.
+        let _ = self.propose(shard).await;
+    }
+
+    /// Proposes the entry that is being formed, if anything is in it. Entries are handed over in
+    /// order, here; waited for together.
+    async fn propose(&mut self, shard: &Inner) -> Result<(), ProposeError> {
+        if self.encoder.is_empty() {
+            return Ok(());
+        }
+        let entry = std::mem::take(&mut self.forming);
+        let bytes = Bytes::from(self.encoder.finish(shard.stamp()));
         match shard.group.submit(bytes).await {
-            Ok(pending) => under_way.push(async move { (entry, pending.await) }),
-            Err(error) => {
-                answer(shard.id.0, entry, Err(error));
+            Ok(pending) => {
+                self.keep(entry, Either::Left(pending));
+                Ok(())
             }
+            Err(error) => {
+                self.keep(entry, Either::Right(ready(Err(error.clone()))));
+                Err(error)
+            }
+        }
+    }
+
+    fn keep(&mut self, entry: Entry, answer: Either<crate::raft::Pending, Ready<Answered>>) {
+        self.entries.push_back(entry);
+        self.under_way.push_back(answer);
+    }
+
+    /// Hands the answers of the oldest entry out; whether a sweep should follow at once.
+    fn hand_out(&mut self, answered: Answered) -> bool {
+        let Some(entry) = self.entries.pop_front() else { return false };
+        let proposed = answered.map_err(ShardError::from).and_then(|proposed| match proposed.answers.len() {
+            items if items == entry.items() => Ok(proposed),
+            items => Err(ShardError::Failed(format!("{} items have {items} answers", entry.items()))),
+        });
+        let Proposed { log_index, answers } = match proposed {
+            Ok(proposed) => proposed,
+            Err(error) => {
+                (0..entry.commands).for_each(|_| self.answer_next(Err(error.clone())));
+                return false;
+            }
+        };
+        let mut more = false;
+        for (position, Answer { now, reply }) in answers.into_iter().enumerate() {
+            if entry.swept && position == 0 {
+                more |= left_over(&reply);
+                continue;
+            }
+            if let Reply::Fault(what) = &reply {
+                tracing::error!(
+                    shard = self.shard.0,
+                    log_index,
+                    position,
+                    what,
+                    "an invariant failed; the customer is quarantined"
+                );
+            }
+            more |= matches!(reply, Reply::Backlog);
+            let witness = Witness { shard: self.shard, log_index, position: position as u64, now };
+            self.answer_next(Ok(Placed { witness, reply }));
+        }
+        more
+    }
+
+    /// Answers the next command of the oldest caller. One that has gone away does not wait for it.
+    fn answer_next(&mut self, outcome: Outcome) {
+        if let Some(Caller::Many { left, outcomes, .. }) = self.callers.front_mut()
+            && *left > 1
+        {
+            *left -= 1;
+            outcomes.push(outcome);
+            return;
+        }
+        match self.callers.pop_front() {
+            Some(Caller::One(answer)) => _ = answer.send(outcome),
+            Some(Caller::Many { mut outcomes, answer, .. }) => {
+                outcomes.push(outcome);
+                _ = answer.send(outcomes);
+            }
+            None => tracing::error!(shard = self.shard.0, "an answer without a caller"),
+        }
+    }
+}
+
+/// Whether a sweep left something over.
+fn left_over(reply: &Reply) -> bool {
+    match reply {
+        Reply::Swept { more, .. } => *more,
+        reply => {
+            tracing::error!(?reply, "a sweep failed");
+            false
         }
     }
 }
@@ -130,48 +319,4 @@ fn something_due(shard: &Inner) -> bool {
         tracing::error!(shard = shard.id.0, %error, "cannot look for what is due");
     }
     due
-}
-
-/// Hands the answers of an entry out; whether the sweep left something over.
-fn answer(shard: u16, entry: UnderWay, result: Result<Proposed, ProposeError>) -> bool {
-    let proposed = match result {
-        Ok(proposed) => proposed,
-        Err(error) => {
-            let error = ShardError::from(error);
-            for waiting in entry.waiting {
-                // A caller that has gone away does not wait for its answer.
-                let _ = waiting.send(Err(error.clone()));
-            }
-            return false;
-        }
-    };
-    let skip = usize::from(entry.swept);
-    let mut more = false;
-    if let Some(Answer { reply, .. }) = proposed.answers.first().filter(|_| entry.swept) {
-        match reply {
-            Reply::Swept { more: left, .. } => more = *left,
-            reply => tracing::error!(shard, ?reply, "a sweep failed"),
-        }
-    }
-    let answers = proposed.answers.iter().enumerate().skip(skip);
-    for ((position, answer), waiting) in answers.zip(entry.waiting) {
-        if let Reply::Fault(what) = &answer.reply {
-            tracing::error!(
-                shard,
-                log_index = proposed.log_index,
-                position,
-                what,
-                "an invariant failed; the customer is quarantined"
-            );
-        }
-        more |= matches!(answer.reply, Reply::Backlog);
-        let witness = Witness {
-            shard: super::ShardId(shard),
-            log_index: proposed.log_index,
-            position: position as u64,
-            now: answer.now,
-        };
-        let _ = waiting.send(Ok(Placed { witness, reply: answer.reply.clone() }));
-    }
-    more
 }

@@ -4,10 +4,16 @@
 //! grow with the load and no command waits for a timer. The queue is bounded; over the bound the
 //! answer is [`ShardError::Busy`], at once.
 //!
+//! Commands are judged in the order in which they were submitted. Of a list that does not fit into the
+//! queue the first commands are taken and the others refused, so that what is refused of one customer
+//! is always the end of what it sent.
+//!
 //! Time: a batch is stamped with the leader's clock, and never before a time at which a read was
 //! judged, so that a read never sees less than a write that follows it was judged by.
 
 mod batcher;
+mod queue;
+mod reads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +28,9 @@ use crate::raft::{Group, ProposeError, ReadError};
 use crate::room::Room;
 use crate::storage::ShardView;
 
-pub use batcher::{QUEUE_COMMANDS_MAX, Sweeping};
+pub use batcher::Sweeping;
+pub use queue::{CommandList, Outcome, QUEUE_COMMANDS_MAX};
+use queue::{Pending, Places};
 
 /// Which shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,12 +114,6 @@ impl From<ReadError> for ShardError {
     }
 }
 
-/// A command on its way to the batcher.
-pub(crate) struct Pending {
-    command: Vec<u8>,
-    answer: oneshot::Sender<Result<Placed, ShardError>>,
-}
-
 /// A handle to one shard of this node; cheap to clone.
 #[derive(Clone)]
 pub struct Shard {
@@ -125,15 +127,22 @@ pub(crate) struct Inner {
     room: Arc<Room>,
     /// No batch is stamped before this time.
     floor: AtomicU64,
+    /// As long as there are places: what waits in it has at least one each, so that it is never full.
     queue: mpsc::Sender<Pending>,
+    places: Places,
+    readers: mpsc::Sender<reads::Reader>,
 }
 
 impl Shard {
     /// Starts serving a shard over its group.
     pub fn start(id: ShardId, group: Group, clock: Arc<Clock>, room: Arc<Room>, sweeping: Sweeping) -> Shard {
         let (queue, pending) = mpsc::channel(QUEUE_COMMANDS_MAX);
-        let inner = Arc::new(Inner { id, group, clock, room, floor: AtomicU64::new(0), queue });
-        tokio::spawn(batcher::run(Arc::downgrade(&inner), pending, sweeping));
+        let places = Places::new();
+        let (readers, waiting) = mpsc::channel(reads::QUEUE_READS_MAX);
+        tokio::spawn(reads::run(group.clone(), waiting));
+        let floor = AtomicU64::new(0);
+        let inner = Arc::new(Inner { id, group, clock, room, floor, queue, places, readers });
+        tokio::spawn(batcher::run(id, Arc::downgrade(&inner), pending, sweeping));
         Shard { inner }
     }
 
@@ -149,31 +158,70 @@ impl Shard {
 
     /// How many commands wait.
     pub fn queued(&self) -> usize {
-        QUEUE_COMMANDS_MAX - self.inner.queue.capacity()
+        self.inner.places.taken()
     }
 
     /// Has a command judged, made durable on a majority, and answered.
-    pub async fn submit(&self, command: &Command<'_>) -> Result<Placed, ShardError> {
+    pub async fn submit(&self, command: &Command<'_>) -> Outcome {
+        let mut bytes = Vec::with_capacity(160);
+        encode_command(&mut bytes, command);
+        if self.take_places(1)? == 0 {
+            return Err(ShardError::Busy);
+        }
+        let (answer, answered) = oneshot::channel();
+        self.enqueue(Pending::One(bytes, answer))?;
+        answered.await.unwrap_or(Err(ShardError::Stopping))
+    }
+
+    /// The same for many commands: an outcome for each, in order. One customer's are judged in their
+    /// order. Of what does not fit into the queue the end is refused.
+    pub async fn submit_many(&self, mut commands: CommandList) -> Vec<Outcome> {
+        let asked = commands.len();
+        let taken = match self.take_places(asked) {
+            Ok(taken) => taken,
+            Err(error) => return vec![Err(error); asked],
+        };
+        commands.truncate(taken);
+        let mut outcomes = match taken {
+            0 => Vec::new(),
+            _ => self.answered(commands).await.unwrap_or_else(|error| vec![Err(error); taken]),
+        };
+        outcomes.resize(asked, Err(ShardError::Busy));
+        outcomes
+    }
+
+    async fn answered(&self, commands: CommandList) -> Result<Vec<Outcome>, ShardError> {
+        let (answer, answered) = oneshot::channel();
+        self.enqueue(Pending::Many(commands, answer))?;
+        answered.await.map_err(|_| ShardError::Stopping)
+    }
+
+    fn take_places(&self, wanted: usize) -> Result<usize, ShardError> {
         if !self.inner.room.is_there() {
             return Err(ShardError::NoSpace);
         }
-        let mut bytes = Vec::with_capacity(160);
-        encode_command(&mut bytes, command);
-        let (answer, answered) = oneshot::channel();
-        self.inner.queue.try_send(Pending { command: bytes, answer }).map_err(|error| match error {
+        Ok(self.inner.places.take_up_to(wanted))
+    }
+
+    fn enqueue(&self, pending: Pending) -> Result<(), ShardError> {
+        self.inner.queue.try_send(pending).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ShardError::Busy,
             mpsc::error::TrySendError::Closed(_) => ShardError::Stopping,
-        })?;
-        answered.await.unwrap_or(Err(ShardError::Stopping))
+        })
     }
 
     /// A linearizable read: everything that was answered before it began is seen.
     pub async fn read(&self) -> Result<(ReadPoint, ShardView), ShardError> {
-        let read_index = self.inner.group.read_index().await?;
+        let (reader, confirmed) = oneshot::channel();
+        self.inner.readers.try_send(reader).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ShardError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ShardError::Stopping,
+        })?;
+        let read_index = confirmed.await.map_err(|_| ShardError::Stopping)??;
         let view = self.inner.group.view();
         let last_time = purser_ledger::query::last_time(&view)
             .map_err(|damage| ShardError::Failed(damage.to_string()))?;
-        let now = self.inner.clock.now().max(last_time);
+        let now = self.inner.stamp().max(last_time);
         self.inner.floor.fetch_max(now.0, Ordering::AcqRel);
         Ok((ReadPoint { shard: self.inner.id, read_index, now }, view))
     }

@@ -1,9 +1,11 @@
 //! The state store: the rows of every shard of this node, in one RocksDB.
 //!
 //! ```text
-//!   StateStore (one RocksDB)          ShardStore                       ShardView
-//!     identity file, lock       -->     one column family        -->     rows and applied state
+//!   StateStore                        ShardStore                       ShardView
+//!     identity file, lock       -->     one family               -->     rows and applied state
 //!     block cache, memtables            "shard-0007.g1"                  at one instant
+//!
+//!   engine: rocks (production) or memory (simulation, tests), under the same rules
 //! ```
 //!
 //! - Each shard has a column family of its own, one for each *generation*: an installed snapshot
@@ -16,16 +18,19 @@
 //!
 //! A flush of one column family is atomic by itself, so no two families need to agree.
 
+mod engine;
 mod error;
-mod identity;
-mod memo_filter;
+mod memory;
+mod memos;
 mod options;
+mod rocks;
 mod shard;
 mod state;
 mod view;
 
 pub use error::{OpenError, StorageError};
-pub use memo_filter::{MEMO_TABLE, is_expired_memo};
+pub use memory::MemoryImage;
+pub use memos::{MEMO_TABLE, is_expired_memo};
 pub use options::StoreOptions;
 pub use shard::{Generation, NewGeneration, ShardStats, ShardStore};
 pub use state::{StateStore, StoreStats};

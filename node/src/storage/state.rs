@@ -1,84 +1,17 @@
-//! The one RocksDB of a node, and how it is set up.
+//! The state store of a node: which shards and generations there are.
 //!
 //! Invariants:
-//! - One block cache and one bound on memtables for all shards.
-//! - Every column family but RocksDB's own `default` (unused) is a generation of a shard.
+//! - Every family but RocksDB's own `default` (unused) is a generation of a shard.
 //! - Nothing is written with a write-ahead log.
 
-use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 
-use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode,
-    DataBlockIndexType, MultiThreaded, Options, WriteBufferManager,
-};
-
+use super::engine::Engine;
 use super::error::{OpenError, StorageError};
-use super::identity::{self, ROWS};
-use super::memo_filter::MemoFilters;
+use super::memory::{Memory, MemoryImage};
 use super::options::StoreOptions;
-use super::shard::{Family, Generation, ShardStore};
-
-pub(super) type Db = DBWithThreadMode<MultiThreaded>;
-
-/// About 1 % of the lookups of absent keys read a block in vain.
-const BLOOM_BITS_PER_KEY: f64 = 10.0;
-/// The share of a memtable that its filter takes.
-const MEMTABLE_BLOOM_RATIO: f64 = 0.1;
-/// A block holds some twenty rows: small, for rows are read one by one.
-const BLOCK_BYTES: usize = 4 * 1024;
-/// Memtables of one shard: one that fills, the others on their way to disk.
-const MEMTABLES_PER_SHARD_MAX: i32 = 4;
-/// What RocksDB logs about itself, per file and in files.
-const INFO_LOG_BYTES_MAX: usize = 8 * 1024 * 1024;
-const INFO_LOGS_MAX: usize = 4;
-/// Files are pushed to the disk bit by bit, not all at their end.
-const BYTES_PER_SYNC: u64 = 1024 * 1024;
-
-/// What shards share: the database, and the counters beside it.
-pub(super) struct Engine {
-    // Fields are dropped in this order: the database before the lock on its directory.
-    pub db: Db,
-    pub options: StoreOptions,
-    cache: Cache,
-    buffers: WriteBufferManager,
-    /// The families that are there, each with the ledger time (microseconds) below which its memos
-    /// are dropped.
-    families: Families,
-    pub flushes: AtomicU64,
-    _lock: File,
-}
-
-type Families = Mutex<BTreeMap<String, Arc<AtomicU64>>>;
-
-impl Engine {
-    fn families(&self) -> MutexGuard<'_, BTreeMap<String, Arc<AtomicU64>>> {
-        self.families.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// The watermark of a family; the same one for everybody who asks.
-    pub fn watermark(&self, family: &str) -> Arc<AtomicU64> {
-        Arc::clone(self.families().entry(family.to_owned()).or_default())
-    }
-
-    pub fn create_family(&self, family: &str) -> Result<(), StorageError> {
-        let watermark = self.watermark(family);
-        self.db
-            .create_cf(family, &family_options(&self.options, &self.cache, watermark))
-            .map_err(StorageError::failed("creating a column family"))
-    }
-
-    /// Drops a family, if it is there. Those who hold it can still read it.
-    pub fn drop_family(&self, family: &str) -> Result<(), StorageError> {
-        match self.families().remove(family) {
-            Some(_) => self.db.drop_cf(family).map_err(StorageError::failed("dropping a column family")),
-            None => Ok(()),
-        }
-    }
-}
+use super::rocks::Rocks;
+use super::shard::{Generation, ShardStore};
 
 /// Numbers for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,56 +28,34 @@ pub struct StoreStats {
 /// view.
 #[derive(Clone)]
 pub struct StateStore {
-    engine: Arc<Engine>,
+    engine: Engine,
 }
 
 impl std::fmt::Debug for StateStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StateStore").field("path", &self.engine.db.path()).finish_non_exhaustive()
+        let path = match &self.engine {
+            Engine::Rocks(rocks) => Some(rocks.path()),
+            Engine::Memory(_) => None,
+        };
+        f.debug_struct("StateStore").field("path", &path).finish_non_exhaustive()
     }
 }
 
 impl StateStore {
     /// Opens the state of a directory, or makes a new one where there is nothing.
     pub fn open(directory: impl AsRef<Path>, options: StoreOptions) -> Result<StateStore, OpenError> {
-        options.check()?;
-        let directory = directory.as_ref();
-        let lock = identity::claim(directory, &options.identity)?;
-        let rows = directory.join(ROWS);
+        Ok(StateStore { engine: Engine::Rocks(Rocks::open(directory.as_ref(), options)?) })
+    }
 
-        let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let buffers = WriteBufferManager::new_write_buffer_manager(options.memtables_bytes_max, false);
-        let database = database_options(&options, &buffers);
-        let is_there = rows.join("CURRENT").exists();
-        let families = match is_there {
-            true => Db::list_cf(&database, &rows).map_err(|error| OpenError::Damaged(error.into_string()))?,
-            false => vec!["default".to_owned()],
-        };
-        let families: BTreeMap<String, Arc<AtomicU64>> =
-            families.into_iter().map(|name| (name, Arc::default())).collect();
-        let descriptors = families.iter().map(|(name, watermark)| {
-            ColumnFamilyDescriptor::new(name, family_options(&options, &cache, Arc::clone(watermark)))
-        });
-        let db = Db::open_cf_descriptors(&database, &rows, descriptors)
-            .map_err(|error| OpenError::Damaged(error.into_string()))?;
-        let flushes = AtomicU64::new(0);
-        let engine =
-            Engine { db, options, cache, buffers, families: Mutex::new(families), flushes, _lock: lock };
-        Ok(StateStore { engine: Arc::new(engine) })
+    /// A state store in memory, under the same rules: what is flushed is kept in the image, the rest
+    /// is gone with the store. For the simulation and for tests.
+    pub fn memory(image: MemoryImage) -> Result<StateStore, OpenError> {
+        Ok(StateStore { engine: Engine::Memory(Memory::open(image)?) })
     }
 
     /// The generations of a shard that are there, ascending.
     pub fn generations(&self, shard: u16) -> Vec<Generation> {
-        let mut generations: Vec<Generation> = self
-            .engine
-            .families()
-            .keys()
-            .filter_map(|name| Generation::parse(name))
-            .filter(|(of, _)| *of == shard)
-            .map(|(_, generation)| generation)
-            .collect();
-        generations.sort_unstable();
-        generations
+        self.engine.generations(shard)
     }
 
     /// A shard, in the generation that is the valid one. Others of it (an install that was not
@@ -153,14 +64,14 @@ impl StateStore {
     pub fn shard(&self, shard: u16, generation: Generation) -> Result<ShardStore, StorageError> {
         let present = self.generations(shard);
         let family = match present.contains(&generation) {
-            true => Family::open(&self.engine, shard, generation)?,
+            true => self.engine.family(shard, generation)?,
             false if generation == Generation::FIRST && present.is_empty() => {
-                Family::create(&self.engine, shard, generation)?
+                self.engine.create(shard, generation)?
             }
             false => return Err(StorageError::Gone(generation.family(shard))),
         };
         for other in present.into_iter().filter(|other| *other != generation) {
-            self.engine.drop_family(&other.family(shard))?;
+            self.engine.remove(shard, other)?;
         }
         Ok(ShardStore::new(shard, family))
     }
@@ -168,62 +79,13 @@ impl StateStore {
     /// Removes a shard's rows: those of a replica that is tombstoned or replaced.
     pub fn forget(&self, shard: u16) -> Result<(), StorageError> {
         for generation in self.generations(shard) {
-            self.engine.drop_family(&generation.family(shard))?;
+            self.engine.remove(shard, generation)?;
         }
         Ok(())
     }
 
     /// Numbers for the metrics.
     pub fn stats(&self) -> StoreStats {
-        StoreStats {
-            memtable_bytes: self.engine.buffers.get_usage() as u64,
-            block_cache_bytes: self.engine.cache.get_usage() as u64,
-            flushes: self.engine.flushes.load(Ordering::Relaxed),
-        }
+        self.engine.stats()
     }
-}
-
-fn database_options(options: &StoreOptions, buffers: &WriteBufferManager) -> Options {
-    let mut database = Options::default();
-    database.create_if_missing(true);
-    database.set_paranoid_checks(true);
-    database.set_max_background_jobs(options.background_jobs);
-    database.set_write_buffer_manager(buffers);
-    // A shard's rows are written by its group alone.
-    database.set_allow_concurrent_memtable_write(false);
-    database.set_bytes_per_sync(BYTES_PER_SYNC);
-    database.set_keep_log_file_num(INFO_LOGS_MAX);
-    database.set_max_log_file_size(INFO_LOG_BYTES_MAX);
-    // Periodic work of RocksDB itself: nobody reads it, and the simulation must not have it.
-    database.set_stats_dump_period_sec(0);
-    database.set_stats_persist_period_sec(0);
-    database
-}
-
-fn family_options(options: &StoreOptions, cache: &Cache, watermark_us: Arc<AtomicU64>) -> Options {
-    let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(cache);
-    blocks.set_block_size(BLOCK_BYTES);
-    blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
-    blocks.set_whole_key_filtering(true);
-    // Index and filter blocks count against the cache: memory stays within what was configured.
-    blocks.set_cache_index_and_filter_blocks(true);
-    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    blocks.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
-
-    let mut family = Options::default();
-    family.set_block_based_table_factory(&blocks);
-    family.set_compression_type(DBCompressionType::Lz4);
-    family.set_write_buffer_size(options.memtable_bytes);
-    // Nearly every key of a memo is asked for before it is there: the filter answers that.
-    family.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
-    family.set_memtable_whole_key_filtering(true);
-    family.set_max_write_buffer_number(MEMTABLES_PER_SHARD_MAX);
-    family.set_level_compaction_dynamic_level_bytes(true);
-    family.set_disable_auto_compactions(!options.compacts_by_itself);
-    family.set_paranoid_checks(true);
-    // A factory, for RocksDB owns it: a filter set by itself would have to outlive the database, and
-    // that of a family created later would not.
-    family.set_compaction_filter_factory(MemoFilters { watermark_us });
-    family
 }

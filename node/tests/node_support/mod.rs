@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prost_types::Timestamp;
 use purser_node::config::Config;
-use purser_node::node::{Listeners, Node};
+use purser_node::server::{self, Listeners, Server};
 use purser_proto::v1;
 use purser_proto::v1::admin_client::AdminClient;
 use purser_proto::v1::ledger_client::LedgerClient;
@@ -42,6 +42,23 @@ pub struct Running {
     data: tempfile::TempDir,
 }
 
+/// A node of one shard on a directory, on free ports, that is not served.
+pub async fn unserved(config: Config) -> server::Running {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = Config { listen: any, admin_listen: any, shards: Some(1), ..config };
+    let listeners = Listeners::bind(&config).await.expect("ports");
+    alone(config, listeners).await
+}
+
+/// A cluster of one node, that leads every shard.
+async fn alone(config: Config, listeners: Listeners) -> server::Running {
+    let mut server = Server::open(config, listeners).expect("a data directory");
+    server.found_alone().expect("a cluster of one");
+    let running = server.start().await.expect("a node");
+    running.node().ready().await.expect("leaders");
+    running
+}
+
 impl Running {
     /// Starts a node of two shards on a new directory; its clock stands at [`T0`].
     pub async fn start() -> Running {
@@ -58,9 +75,9 @@ impl Running {
         };
         let listeners = Listeners::bind(&config).await.expect("ports");
         let url = format!("http://{}", listeners.api_address);
-        let node = Node::open(&config).await.expect("a node");
+        let running = alone(config, listeners).await;
         let (stop, stopped) = watch::channel(false);
-        let served = tokio::spawn(node.serve(listeners, stopped));
+        let served = tokio::spawn(running.serve(stopped));
         let ledger = LedgerClient::connect(url.clone()).await.expect("a connection");
         let admin = AdminClient::connect(url).await.expect("a connection");
         let mut running = Running { ledger, admin, stop, served, data };
@@ -235,7 +252,7 @@ pub fn fields(status: &Status) -> Vec<String> {
 }
 
 /// `purser dev` as a child process. Dropped, it is killed.
-pub struct Server {
+pub struct Process {
     child: Child,
     /// Where the API listens.
     pub api: String,
@@ -245,9 +262,9 @@ pub struct Server {
     _stdout: BufReader<ChildStdout>,
 }
 
-impl Server {
+impl Process {
     /// Starts it on free ports and waits for the line that says that it is ready.
-    pub fn start(data: &Path, more: &[&str]) -> Server {
+    pub fn start(data: &Path, more: &[&str]) -> Process {
         let mut child = dev_command(data, more).stdout(Stdio::piped()).spawn().expect("a process");
         let mut stdout = BufReader::new(child.stdout.take().expect("its stdout"));
         loop {
@@ -257,7 +274,7 @@ impl Server {
             let Some(rest) = line.strip_prefix("Purser is ready: API on ") else { continue };
             let (api, rest) = rest.split_once(", health and metrics on http://").expect("two addresses");
             let (admin, _) = rest.split_once(", data in ").expect("a directory");
-            return Server { child, api: api.to_owned(), admin: admin.to_owned(), _stdout: stdout };
+            return Process { child, api: api.to_owned(), admin: admin.to_owned(), _stdout: stdout };
         }
     }
 
@@ -288,7 +305,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Process {
     fn drop(&mut self) {
         // Already gone is fine.
         let _ = self.child.kill();

@@ -1,4 +1,5 @@
-//! Drops memos (verdicts kept under idempotency keys) that expired, while RocksDB compacts anyway.
+//! When memos (verdicts kept under idempotency keys) go: expired ones are dropped while the engine
+//! compacts anyway.
 //!
 //! An expired memo reads as absent already, so that dropping it changes no answer. That holds only
 //! as long as nobody judges at an earlier ledger time any more, and after a crash the Raft log is
@@ -8,16 +9,6 @@
 //! duplicate debit a second time.
 //!
 //! The margin of an hour below that time is for people who look into a shard, not for safety.
-
-use std::ffi::CStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use rocksdb::CompactionDecision;
-use rocksdb::compaction_filter::CompactionFilter;
-use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
-
-const NAME: &CStr = c"purser.expired-memos";
 
 /// The first byte of the key of a memo.
 pub const MEMO_TABLE: u8 = b'I';
@@ -35,41 +26,6 @@ pub fn is_expired_memo(key: &[u8], row: &[u8], watermark_us: u64) -> bool {
     }
     let expiry = row.get(1..).and_then(<[u8]>::first_chunk::<8>);
     expiry.is_some_and(|expiry| u64::from_le_bytes(*expiry) < watermark_us)
-}
-
-/// Gives each compaction of a family its filter.
-pub(super) struct MemoFilters {
-    pub watermark_us: Arc<AtomicU64>,
-}
-
-impl CompactionFilterFactory for MemoFilters {
-    type Filter = MemoFilter;
-
-    fn create(&mut self, _context: CompactionFilterContext) -> MemoFilter {
-        MemoFilter { watermark_us: self.watermark_us.load(Ordering::Relaxed) }
-    }
-
-    fn name(&self) -> &CStr {
-        NAME
-    }
-}
-
-/// The filter of one compaction.
-pub(super) struct MemoFilter {
-    watermark_us: u64,
-}
-
-impl CompactionFilter for MemoFilter {
-    fn filter(&mut self, _level: u32, key: &[u8], row: &[u8]) -> CompactionDecision {
-        match is_expired_memo(key, row, self.watermark_us) {
-            true => CompactionDecision::Remove,
-            false => CompactionDecision::Keep,
-        }
-    }
-
-    fn name(&self) -> &CStr {
-        NAME
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::error::OpenError;
+use crate::storage::error::OpenError;
 
 /// The newest layout of the directory that this program reads.
 pub(super) const FORMAT_VERSION: u32 = 1;

@@ -1,0 +1,320 @@
+//! How the load reaches the servers: the one place that knows of connections, leaders and retries.
+//!
+//! Each request goes to the leader of its shard where the servers tell the shard map, else to the
+//! first server. What may be tried again is, with the same key, so that every outcome becomes known:
+//! the books could not be balanced otherwise.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use purser_ledger::ids::Customer;
+use purser_node::cluster::customer_hash;
+use purser_proto::v1;
+use purser_proto::v1::cluster_client::ClusterClient;
+use purser_proto::v1::ledger_client::LedgerClient;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// How long one call may take.
+const CALL_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may take.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How often a request is tried: with the pauses, several seconds.
+const TRIES_MAX: u32 = 100;
+/// The pause before the next try: what servers ask for in `RetryInfo`.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The longest answer: 8,000 debits with many draws each.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// What came of a debit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was taken.
+    Applied,
+    /// There was too little.
+    Short,
+}
+
+/// One client of the servers. Clones of it share connections and what is known of leaders.
+#[derive(Clone)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    number: usize,
+}
+
+struct Shared {
+    nodes: Vec<Node>,
+    leaders: RwLock<Leaders>,
+    retries: AtomicU64,
+}
+
+struct Node {
+    url: String,
+    connections: Vec<LedgerClient<Channel>>,
+    cluster: ClusterClient<Channel>,
+}
+
+/// For each shard the place of its leader among the nodes. Empty where servers tell no map.
+type Leaders = Arc<[usize]>;
+
+impl Gateway {
+    /// Connects to servers, so many connections each.
+    pub async fn connect(urls: &[String], connections: usize) -> anyhow::Result<Gateway> {
+        let mut nodes = Vec::new();
+        for url in urls {
+            let endpoint = Endpoint::from_shared(url.clone())?.connect_timeout(CONNECT_MAX).timeout(CALL_MAX);
+            let endpoint = endpoint.tcp_nodelay(true);
+            let connect =
+                async || endpoint.connect().await.with_context(|| format!("no connection to {url}"));
+            let mut ledgers = Vec::new();
+            for _ in 0..connections.max(1) {
+                ledgers.push(LedgerClient::new(connect().await?).max_decoding_message_size(ANSWER_BYTES_MAX));
+            }
+            let cluster = ClusterClient::new(connect().await?);
+            nodes.push(Node { url: url.clone(), connections: ledgers, cluster });
+        }
+        anyhow::ensure!(!nodes.is_empty(), "no server is named");
+        let shared = Shared { nodes, leaders: RwLock::new(Arc::new([])), retries: AtomicU64::new(0) };
+        let gateway = Gateway { shared: Arc::new(shared), number: 0 };
+        gateway.learn_leaders().await?;
+        Ok(gateway)
+    }
+
+    /// The client of a number: spreads clients over connections.
+    pub fn client(&self, number: usize) -> Gateway {
+        Gateway { shared: self.shared.clone(), number }
+    }
+
+    /// How many requests were tried again so far.
+    pub fn retries(&self) -> u64 {
+        self.shared.retries.load(Ordering::Relaxed)
+    }
+
+    /// Creates a wallet.
+    pub async fn create_wallet(&self, request: &v1::CreateWalletRequest) -> anyhow::Result<()> {
+        self.tried(&request.customer, |mut ledger| {
+            let request = request.clone();
+            async move { ledger.create_wallet(request).await }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Grants.
+    pub async fn grant(&self, request: &v1::GrantRequest) -> anyhow::Result<()> {
+        self.tried(&request.customer, |mut ledger| {
+            let request = request.clone();
+            async move { ledger.grant(request).await }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// What is available in all wallets of a customer.
+    pub async fn available(&self, customer: &str) -> anyhow::Result<u64> {
+        let request = v1::GetBalanceRequest { customer: customer.to_owned(), ..Default::default() };
+        let ask = |mut ledger: LedgerClient<Channel>| {
+            let request = request.clone();
+            async move { ledger.get_balance(request).await }
+        };
+        let balance = self.tried(customer, ask).await?.into_inner();
+        let totals = balance.totals.iter().map(|total| total.available.parse::<u64>());
+        Ok(totals.sum::<Result<u64, _>>()?)
+    }
+
+    /// Debits.
+    pub async fn debit(&self, request: &v1::DebitRequest) -> anyhow::Result<Verdict> {
+        let send = |mut ledger: LedgerClient<Channel>| {
+            let request = request.clone();
+            async move { ledger.debit(request).await }
+        };
+        match self.tried(&request.customer, send).await {
+            Ok(_) => Ok(Verdict::Applied),
+            Err(status) if reason(&status) == "INSUFFICIENT_CREDITS" => Ok(Verdict::Short),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// Debits, many in one call to each leader; verdicts in the order of the debits.
+    pub async fn debit_batch(
+        &self,
+        debits: Vec<v1::DebitRequest>,
+        detail: v1::ReceiptDetail,
+    ) -> anyhow::Result<Vec<Verdict>> {
+        let mut verdicts = vec![None; debits.len()];
+        let mut open: Vec<usize> = (0..debits.len()).collect();
+        for _ in 0..TRIES_MAX {
+            let parts = self.by_node(&open, &debits);
+            let calls = parts.into_iter().map(|places| self.debit_part(places, &debits, detail));
+            for part in futures_util::future::join_all(calls).await {
+                for (place, verdict) in part? {
+                    verdicts[place] = verdict;
+                }
+            }
+            open.retain(|place| verdicts[*place].is_none());
+            if open.is_empty() {
+                return Ok(verdicts.into_iter().flatten().collect());
+            }
+            self.shared.retries.fetch_add(open.len() as u64, Ordering::Relaxed);
+            self.pause().await;
+        }
+        anyhow::bail!("{} debits of a batch have no outcome after {TRIES_MAX} tries", open.len())
+    }
+
+    /// The places of open debits, one list for each node that leads some.
+    fn by_node(&self, open: &[usize], debits: &[v1::DebitRequest]) -> Vec<Vec<usize>> {
+        let leaders = self.leaders();
+        let mut parts = vec![Vec::new(); self.shared.nodes.len()];
+        for &place in open {
+            parts[leader_of(&leaders, &debits[place].customer)].push(place);
+        }
+        parts.retain(|part| !part.is_empty());
+        parts
+    }
+
+    /// Sends the debits of one node; those without a final verdict have none yet.
+    async fn debit_part(
+        &self,
+        places: Vec<usize>,
+        debits: &[v1::DebitRequest],
+        detail: v1::ReceiptDetail,
+    ) -> anyhow::Result<Vec<(usize, Option<Verdict>)>> {
+        let Some(first) = places.first() else { return Ok(Vec::new()) };
+        let part = places.iter().map(|place| debits[*place].clone()).collect();
+        let request = v1::DebitBatchRequest { debits: part, detail: detail.into() };
+        let results = match self.ledger(&debits[*first].customer).debit_batch(request).await {
+            Ok(response) => response.into_inner().results,
+            Err(status) if may_be_tried_again(&status) => {
+                return Ok(places.into_iter().map(|place| (place, None)).collect());
+            }
+            Err(status) => return Err(status.into()),
+        };
+        anyhow::ensure!(results.len() == places.len(), "as many results as debits");
+        places.into_iter().zip(results).map(|(place, result)| Ok((place, verdict(result)?))).collect()
+    }
+
+    /// Sends a request until it has an answer that is final.
+    async fn tried<T, F>(
+        &self,
+        customer: &str,
+        send: impl Fn(LedgerClient<Channel>) -> F,
+    ) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        for _ in 1..TRIES_MAX {
+            match send(self.ledger(customer)).await {
+                Err(status) if may_be_tried_again(&status) => {
+                    self.shared.retries.fetch_add(1, Ordering::Relaxed);
+                    self.pause().await;
+                }
+                answer => return answer,
+            }
+        }
+        send(self.ledger(customer)).await
+    }
+
+    async fn pause(&self) {
+        tokio::time::sleep(PAUSE).await;
+        // With the old map the next try fails again, and comes back here.
+        let _ = self.learn_leaders().await;
+    }
+
+    /// A connection to the leader of a customer's shard.
+    fn ledger(&self, customer: &str) -> LedgerClient<Channel> {
+        let node = &self.shared.nodes[leader_of(&self.leaders(), customer)];
+        node.connections[self.number % node.connections.len()].clone()
+    }
+
+    fn leaders(&self) -> Leaders {
+        self.shared.leaders.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks one server after the other for the shard map, until one tells it.
+    async fn learn_leaders(&self) -> anyhow::Result<()> {
+        let mut last = None;
+        for node in &self.shared.nodes {
+            match node.cluster.clone().get_shard_map(v1::GetShardMapRequest {}).await {
+                Ok(map) => {
+                    let urls: Vec<_> = self.shared.nodes.iter().map(|node| node.url.as_str()).collect();
+                    let leaders = leaders_of(&map.into_inner(), &urls);
+                    *self.shared.leaders.write().unwrap_or_else(PoisonError::into_inner) = leaders;
+                    return Ok(());
+                }
+                // A server without a cluster leads everything.
+                Err(status) if status.code() == Code::Unimplemented => return Ok(()),
+                Err(status) => last = Some(status),
+            }
+        }
+        last.map_or(Ok(()), |status| Err(status.into()))
+    }
+}
+
+/// For each shard the place of its leader among the servers' URLs; the first where it is not known.
+fn leaders_of(map: &v1::GetShardMapResponse, urls: &[&str]) -> Leaders {
+    let address_of =
+        |id: &str| map.nodes.iter().find(|node| node.node_id == id).map(|node| &node.api_address);
+    let place_of = |address: &String| urls.iter().position(|url| url.ends_with(address.as_str()));
+    let leader = |shard: &v1::ShardPlace| address_of(&shard.leader_node_id).and_then(place_of).unwrap_or(0);
+    map.shards.iter().map(leader).collect()
+}
+
+/// The place of the node that leads a customer's shard: shards are equal ranges of the hash.
+fn leader_of(leaders: &[usize], customer: &str) -> usize {
+    let hash = customer_hash(Customer { namespace: "default", id: customer });
+    match leaders.len().trailing_zeros() {
+        _ if leaders.is_empty() => 0,
+        0 => leaders[0],
+        bits => leaders[(hash >> (64 - bits)) as usize],
+    }
+}
+
+/// The verdict of a result; `None` where it may be tried again.
+fn verdict(result: v1::DebitResult) -> anyhow::Result<Option<Verdict>> {
+    match result.outcome.context("a result has an outcome")? {
+        v1::debit_result::Outcome::Applied(_) => Ok(Some(Verdict::Applied)),
+        v1::debit_result::Outcome::Refused(refusal) => match refusal.reason.as_str() {
+            "INSUFFICIENT_CREDITS" => Ok(Some(Verdict::Short)),
+            "UNAVAILABLE" | "NOT_LEADER" => Ok(None),
+            reason => anyhow::bail!("a debit was refused: {reason}: {}", refusal.message),
+        },
+    }
+}
+
+fn may_be_tried_again(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
+}
+
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_customer_goes_to_the_leader_of_its_range() {
+        let node = |id: &str, port: u16| v1::NodePlace {
+            node_id: id.to_owned(),
+            api_address: format!("127.0.0.1:{port}"),
+            ..Default::default()
+        };
+        let shard = |leader: &str| v1::ShardPlace { leader_node_id: leader.to_owned(), ..Default::default() };
+        let map = v1::GetShardMapResponse {
+            nodes: vec![node("a", 7001), node("b", 7002)],
+            shards: vec![shard("b"), shard("a"), shard(""), shard("b")],
+            ..Default::default()
+        };
+        let leaders = leaders_of(&map, &["http://127.0.0.1:7001", "http://127.0.0.1:7002"]);
+        assert_eq!(*leaders, [1, 0, 0, 1]);
+        // acme's hash begins with c4, the last quarter; é's with cb.
+        assert_eq!((leader_of(&leaders, "acme"), leader_of(&leaders, "é")), (1, 1));
+        // globex's begins with af, the third quarter, whose leader is not known.
+        assert_eq!(leader_of(&leaders, "globex"), 0);
+        assert_eq!((leader_of(&[], "acme"), leader_of(&[1], "acme")), (0, 1));
+    }
+}

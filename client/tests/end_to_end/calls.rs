@@ -1,0 +1,167 @@
+//! Every call, and what holds over many of them.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use purser_client::{Outcome, Unknown, v1};
+
+use crate::node::{Running, available, debit, fresh_customer, wallet_with};
+
+fn count_applied(outcomes: &[Outcome<v1::DebitRequest>]) -> usize {
+    outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Applied(_))).count()
+}
+
+/// All others were refused for want of credit.
+fn count_denied(outcomes: &[Outcome<v1::DebitRequest>]) -> usize {
+    let short = |outcome: &&Outcome<v1::DebitRequest>| matches!(outcome, Outcome::Denied(denial) if denial.reason == v1::Reason::InsufficientCredits);
+    outcomes.iter().filter(short).count()
+}
+
+#[tokio::test]
+async fn every_call_of_the_ledger_is_answered() {
+    let node = Running::start().await;
+    let client = node.client().await;
+    let customer = "acme".to_owned();
+    wallet_with(&client, &customer, "100").await;
+    let wallet = "main".to_owned();
+
+    let explain = v1::ExplainRequest { debit: Some(debit(&customer, "30")) };
+    assert_eq!(client.explain(explain).await.expect("explained").remaining, "70");
+    let debited = client.debit(debit(&customer, "30")).await.into_result().expect("applied");
+    assert_eq!((debited.amount.as_str(), debited.remaining.as_str()), ("30", "70"));
+    assert_eq!(available(&client, &customer).await, "70");
+
+    let get =
+        v1::GetWalletRequest { customer: customer.clone(), wallet: wallet.clone(), ..Default::default() };
+    assert_eq!(client.get_wallet(get).await.expect("a wallet").wallet.expect("a wallet").wallet, "main");
+    let list = v1::ListWalletsRequest { customer: customer.clone(), ..Default::default() };
+    assert_eq!(client.list_wallets(list).await.expect("wallets").wallets.len(), 1);
+    let list =
+        v1::ListTranchesRequest { customer: customer.clone(), wallet: wallet.clone(), ..Default::default() };
+    assert_eq!(client.list_tranches(list).await.expect("tranches").tranches[0].consumed, "30");
+    let list =
+        v1::ListMovementsRequest { customer: customer.clone(), wallet: wallet.clone(), ..Default::default() };
+    let movements = client.list_movements(list).await.expect("movements").movements;
+    assert_eq!(movements.len(), 2);
+    let get = v1::GetMovementRequest {
+        customer: customer.clone(),
+        movement_id: movements[0].movement_id.clone(),
+        ..Default::default()
+    };
+    assert_eq!(client.get_movement(get).await.expect("a movement").movement.expect("it").amount, "-30");
+    let audit = v1::AuditRequest { customer: customer.clone(), ..Default::default() };
+    assert!(client.audit(audit).await.expect("an audit").findings.is_empty());
+
+    let freeze =
+        v1::FreezeWalletRequest { customer: customer.clone(), wallet, frozen: true, ..Default::default() };
+    client.freeze_wallet(freeze).await.into_result().expect("frozen");
+    let Outcome::Denied(denial) = client.debit(debit(&customer, "1")).await else { panic!("not denied") };
+    assert_eq!((denial.reason, denial.http_status()), (v1::Reason::WalletFrozen, 403));
+    let elsewhere = client.with_namespace("staging");
+    let balance = elsewhere.get_balance(v1::GetBalanceRequest { customer, ..Default::default() }).await;
+    assert_eq!(balance.expect_err("another namespace").reason, v1::Reason::CustomerNotFound);
+}
+
+#[tokio::test]
+async fn a_key_is_charged_once_and_a_denial_says_how_much_there_is() {
+    let node = Running::start().await;
+    let client = node.client().await;
+    wallet_with(&client, "acme", "8").await;
+    let request = v1::DebitRequest { idempotency_key: "request-1".to_owned(), ..debit("acme", "5") };
+    let first = client.debit(request.clone()).await.into_result().expect("applied");
+    let again = client.debit(request).await.into_result().expect("applied");
+    assert!(!first.receipt.expect("a receipt").replayed);
+    assert!(again.receipt.expect("a receipt").replayed);
+    let Outcome::Denied(denial) = client.debit(debit("acme", "5")).await else { panic!("not denied") };
+    assert_eq!((denial.metadata["available"].as_str(), denial.metadata["required"].as_str()), ("3", "5"));
+    assert!(denial.is_verdict());
+    assert_eq!(available(&client, "acme").await, "3");
+}
+
+#[tokio::test]
+async fn a_list_a_stream_and_many_callers_never_spend_more_than_there_is() {
+    let node = Running::start().await;
+    let client = node.client().await;
+
+    let customer = fresh_customer();
+    wallet_with(&client, &customer, "600").await;
+    let outcomes = client.debit_batch((0..1_000).map(|_| debit(&customer, "1")).collect()).await;
+    assert_eq!((count_applied(&outcomes), count_denied(&outcomes)), (600, 400));
+    assert!(outcomes[..600].iter().all(|own| matches!(own, Outcome::Applied(_))), "in their order");
+    assert_eq!(available(&client, &customer).await, "0");
+
+    let customer = fresh_customer();
+    wallet_with(&client, &customer, "600").await;
+    let requests = stream::iter((0..1_000).map(|_| debit(&customer, "1")));
+    let outcomes: Vec<_> = client.debit_stream(requests).collect().await;
+    assert_eq!((count_applied(&outcomes), count_denied(&outcomes)), (600, 400));
+    assert_eq!(available(&client, &customer).await, "0");
+
+    let customer = fresh_customer();
+    wallet_with(&client, &customer, "600").await;
+    let outcomes = join_all((0..1_000).map(|_| client.debit(debit(&customer, "1")))).await;
+    assert_eq!((count_applied(&outcomes), count_denied(&outcomes)), (600, 400));
+    assert_eq!(available(&client, &customer).await, "0");
+}
+
+#[tokio::test]
+async fn debits_of_many_customers_in_one_list_reach_each_of_their_wallets() {
+    let node = Running::start().await;
+    let client = node.client().await;
+    let customers: Vec<String> = (0..20).map(|_| fresh_customer()).collect();
+    for customer in &customers {
+        wallet_with(&client, customer, "10").await;
+    }
+    let requests =
+        customers.iter().flat_map(|customer| [debit(customer, "1"), debit(customer, "2")]).collect();
+    assert_eq!(count_applied(&client.debit_batch(requests).await), 40);
+    for customer in &customers {
+        assert_eq!(available(&client, customer).await, "7");
+    }
+}
+
+#[tokio::test]
+async fn debits_over_a_restart_are_each_applied_once_and_the_unknown_ones_are_resolved() {
+    let mut node = Running::start().await;
+    let client = node.client().await;
+    wallet_with(&client, "acme", "1000").await;
+    // In a hurry, so that some of them may be left open.
+    let hasty = client.with_deadline(Duration::from_millis(300));
+    let debits = || join_all((0..100).map(|_| hasty.debit(debit("acme", "1"))));
+
+    let (mut outcomes, ()) = tokio::join!(debits(), node.stop());
+    let down = debits().await;
+    assert_eq!(count_applied(&down), 0, "nobody is there");
+    outcomes.extend(down);
+    let (meanwhile, ()) = tokio::join!(debits(), node.start_again());
+    outcomes.extend(meanwhile);
+
+    let (mut applied, mut open) = (0, Vec::new());
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Applied(_) => applied += 1,
+            Outcome::Denied(denial) => assert_eq!(denial.http_status(), 503, "{denial}"),
+            Outcome::Unknown(Unknown { request, .. }) => open.push(request),
+        }
+    }
+    for request in open {
+        client.resolve(request).await.into_result().expect("it is valid for minutes yet");
+        applied += 1;
+    }
+    assert_eq!(available(&client, "acme").await, (1_000 - applied).to_string());
+}
+
+#[tokio::test]
+async fn a_client_that_starts_before_its_node_finds_it_later() {
+    let mut node = Running::start().await;
+    wallet_with(&node.client().await, "acme", "10").await;
+    node.stop().await;
+    let client = purser_client::PurserClient::builder([node.address.clone()])
+        .deadline(Duration::from_secs(60))
+        .build()
+        .expect("a client");
+    let debiting = tokio::spawn(async move { client.debit(debit("acme", "1")).await });
+    node.start_again().await;
+    debiting.await.expect("no panic").into_result().expect("applied");
+}

@@ -1,0 +1,9 @@
+//! The client against nodes that do what a test tells them to: what a real cluster cannot be made to do
+//! on demand.
+
+mod batching;
+mod outcomes;
+mod retries;
+mod routing;
+mod streams;
+mod support;

@@ -1,0 +1,295 @@
+//! Any node takes any call: what it does not lead it hands on to the node that does.
+//!
+//! A call is tried here first. Where this node does not lead the customer's shard it goes to the one
+//! that does, as far as is known, and again, until there is an answer or the caller's time is over:
+//! the key makes a write safe to repeat. A call that was handed on is not handed on again: the node
+//! that gets it answers or says who leads.
+//!
+//! ```text
+//!   call       name length 1 | name | request          (after peer::message::Kind::Call)
+//!   answer     0 | response      or      1 | code 4 | message length 4 | message | details
+//! ```
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use prost::Message;
+use purser_ledger::ids::Customer;
+use purser_proto::v1;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use super::methods::{AboutCustomer, for_each_method};
+use super::{Api, refusal};
+use crate::cluster::{NodeId, group_of};
+use crate::peer::message::Kind;
+use crate::shard::ShardId;
+
+/// How long a call may take if its caller does not say.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
+/// The longest that it may take, whatever its caller says.
+const DEADLINE_MAX: Duration = Duration::from_secs(30);
+/// One attempt at another node.
+const ATTEMPT_MAX: Duration = Duration::from_secs(5);
+/// The wait before the second attempt; it doubles up to the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(160);
+/// Calls handed on at once; more are refused.
+pub(super) const UNDER_WAY_MAX: usize = 10_000;
+
+/// What may be done with a call that another node has to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Hand it on, until this moment.
+    Any(Instant),
+    /// Say who leads: the caller routes by itself, or the call was handed on already.
+    Direct,
+}
+
+impl Route {
+    /// The route of a call whose caller waits so long.
+    pub fn within(wait: Option<Duration>) -> Route {
+        Route::Any(Instant::now() + wait.unwrap_or(DEADLINE_DEFAULT).min(DEADLINE_MAX))
+    }
+}
+
+/// Attempts at a call, until its time is over.
+pub(super) struct Attempts {
+    until: Instant,
+    made: usize,
+    pause: Duration,
+}
+
+impl Attempts {
+    pub fn until(until: Instant) -> Attempts {
+        Attempts { until, made: 0, pause: PAUSE_MIN }
+    }
+
+    /// How many were made.
+    pub fn made(&self) -> usize {
+        self.made
+    }
+
+    /// The time that is left; none if it is over.
+    pub fn left(&self) -> Option<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Waits before the next one, each time longer.
+    pub async fn pause(&mut self) {
+        tokio::time::sleep(self.pause.min(self.left().unwrap_or_default())).await;
+        self.made += 1;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+    }
+}
+
+impl Api {
+    /// Answers a call, here or at the node that leads.
+    pub(super) async fn routed<Q, R>(
+        &self,
+        name: &'static str,
+        request: &Q,
+        route: Route,
+        here: impl AsyncFn(&Api, &Q) -> Result<R, Status>,
+    ) -> Result<R, Status>
+    where
+        Q: Message + AboutCustomer,
+        R: Message + Default,
+    {
+        let first = here(self, request).await;
+        let (until, mut refused) = match (first, route) {
+            (Err(status), Route::Any(until)) if refusal::is_not_leader(&status) => (until, status),
+            (answer, _) => return answer,
+        };
+        let Ok(_permit) = self.handing_on.try_acquire() else {
+            return Err(refusal::unavailable(
+                "too many calls wait for other nodes; try again with the same key",
+            ));
+        };
+        let (namespace, customer) = request.customer();
+        let shard = self.place(namespace, customer);
+        let mut attempts = Attempts::until(until);
+        while let Some(left) = attempts.left() {
+            let answer = match self.candidate(shard, attempts.made()) {
+                Some(node) => self.ask(node, name, request, left).await,
+                None => None,
+            };
+            match answer {
+                Some(Err(status)) if refusal::is_not_leader(&status) => {}
+                Some(answer) => return answer,
+                None => {}
+            }
+            attempts.pause().await;
+            // Leadership may have come here meanwhile.
+            match here(self, request).await {
+                Err(status) if refusal::is_not_leader(&status) => refused = status,
+                answer => return answer,
+            }
+        }
+        Err(refused)
+    }
+
+    /// Has another node answer a call; `None` if it did not.
+    pub(super) async fn ask<R: Message + Default>(
+        &self,
+        node: NodeId,
+        name: &'static str,
+        request: &impl Message,
+        left: Duration,
+    ) -> Option<Result<R, Status>> {
+        let message = question(name, request);
+        match self.peers.call(node, message, left.min(ATTEMPT_MAX)).await {
+            Ok(bytes) => Some(decode_answer(&bytes)),
+            Err(error) => {
+                tracing::debug!(%node, %error, name, "a call handed on has no answer");
+                None
+            }
+        }
+    }
+
+    /// The shard of a customer as a request names it.
+    pub(super) fn place(&self, namespace: &str, customer: &str) -> ShardId {
+        let namespace = if namespace.is_empty() { super::shape::NAMESPACE_DEFAULT } else { namespace };
+        self.map.shard_of(Customer { namespace, id: customer })
+    }
+
+    /// Whom to ask: the leader, if it is known and is not this node; else the shard's other nodes in
+    /// turn.
+    pub(super) fn candidate(&self, shard: ShardId, attempt: usize) -> Option<NodeId> {
+        let group = group_of(shard);
+        let own = self.cluster.own();
+        match self.cluster.leading(group) {
+            Some(leading) if leading.node != own => Some(leading.node),
+            _ => {
+                let state = self.cluster.state();
+                let others: Vec<NodeId> = state
+                    .replicas(group)
+                    .iter()
+                    .map(|place| place.node)
+                    .filter(|node| *node != own)
+                    .collect();
+                // With a replica here, whoever is elected will be known here.
+                let blind = self.cluster.group(group).is_none();
+                others.get(attempt % others.len().max(1)).copied().filter(|_| blind)
+            }
+        }
+    }
+
+    /// Takes a call in from another node.
+    pub fn receive(&self, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let api = self.clone();
+        // A task of its own: rendering answers is work, and the peer's stream has more to do.
+        let answered = tokio::spawn(async move {
+            let (name, request) = decode_call(&body).ok_or("a call that does not decode")?;
+            Ok(encode_answer(&api.dispatch(name, request, Route::Direct).await))
+        });
+        async move { answered.await.map_err(|_| "the call was given up".to_owned())? }.boxed()
+    }
+
+    /// Answers a call by its name, in bytes.
+    pub async fn dispatch(&self, name: &str, request: Bytes, route: Route) -> Result<Bytes, Status> {
+        macro_rules! by_name {
+            ($($name:ident($request:ident) -> $response:ident),+ $(,)?) => {
+                match name {
+                    $(stringify!($name) => {
+                        let request = decode::<v1::$request>(request)?;
+                        let answer = self.routed(stringify!($name), &request, route, Api::$name).await?;
+                        Ok(Bytes::from(answer.encode_to_vec()))
+                    })+
+                    "debit_batch" => {
+                        let request = decode::<v1::DebitBatchRequest>(request)?;
+                        Ok(Bytes::from(self.debit_batch(&request, route).await?.encode_to_vec()))
+                    }
+                    "get_shard_map" => Ok(Bytes::from(self.shard_map().encode_to_vec())),
+                    "node_status" => Ok(Bytes::from(self.node_status().encode_to_vec())),
+                    _ => Err(Status::unimplemented(format!("this build knows no method {name}"))),
+                }
+            };
+        }
+        for_each_method!(by_name)
+    }
+}
+
+fn decode<Q: Message + Default>(request: Bytes) -> Result<Q, Status> {
+    Q::decode(request).map_err(|error| Status::internal(format!("a request that does not decode: {error}")))
+}
+
+/// The message that asks another node.
+pub(super) fn question(name: &str, request: &impl Message) -> Bytes {
+    Kind::Call.frame(&encode_call(name, request))
+}
+
+fn encode_call(name: &str, request: &impl Message) -> Vec<u8> {
+    let mut call = Vec::with_capacity(1 + name.len() + request.encoded_len());
+    call.push(name.len() as u8);
+    call.extend_from_slice(name.as_bytes());
+    request.encode_raw(&mut call);
+    call
+}
+
+fn decode_call(body: &Bytes) -> Option<(&str, Bytes)> {
+    let length = usize::from(*body.first()?);
+    let name = std::str::from_utf8(body.get(1..1 + length)?).ok()?;
+    Some((name, body.slice(1 + length..)))
+}
+
+fn encode_answer(answer: &Result<Bytes, Status>) -> Bytes {
+    let mut bytes = BytesMut::new();
+    match answer {
+        Ok(response) => {
+            bytes.put_u8(0);
+            bytes.put_slice(response);
+        }
+        Err(status) => {
+            bytes.put_u8(1);
+            bytes.put_i32_le(status.code() as i32);
+            bytes.put_u32_le(status.message().len() as u32);
+            bytes.put_slice(status.message().as_bytes());
+            bytes.put_slice(status.details());
+        }
+    }
+    bytes.freeze()
+}
+
+/// The answer to a call that was handed on.
+pub(super) fn decode_answer<R: Message + Default>(bytes: &Bytes) -> Result<R, Status> {
+    let undecodable = || Status::internal("an answer that does not decode");
+    match bytes.first() {
+        Some(0) => R::decode(bytes.slice(1..)).map_err(|_| undecodable()),
+        Some(1) => Err(decode_status(bytes).unwrap_or_else(undecodable)),
+        _ => Err(undecodable()),
+    }
+}
+
+fn decode_status(bytes: &Bytes) -> Option<Status> {
+    let code = i32::from_le_bytes(*bytes.get(1..)?.first_chunk::<4>()?);
+    let length = u32::from_le_bytes(*bytes.get(5..)?.first_chunk::<4>()?) as usize;
+    let message = std::str::from_utf8(bytes.get(9..)?.get(..length)?).ok()?;
+    Some(Status::with_details(Code::from_i32(code), message, bytes.slice(9 + length..)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_comes_back_from_another_node_as_it_was() {
+        let told = refusal::malformed_field("amount", "must be above zero");
+        let status = decode_answer::<v1::DebitResponse>(&encode_answer(&Err(told.clone())));
+        let status = status.expect_err("a refusal");
+        assert_eq!((status.code(), status.message()), (told.code(), told.message()));
+        assert_eq!(status.details(), told.details());
+    }
+
+    #[test]
+    fn a_call_names_its_method() {
+        let request = v1::DebitRequest { customer: "acme".to_owned(), ..Default::default() };
+        let body = Bytes::from(encode_call("debit", &request));
+        let (name, rest) = decode_call(&body).expect("a call");
+        assert_eq!((name, v1::DebitRequest::decode(rest)), ("debit", Ok(request)));
+        assert_eq!(decode_call(&Bytes::from_static(&[9, b'x'])), None);
+    }
+}

@@ -1,0 +1,53 @@
+//! The unary methods of the ledger, listed once: for the gRPC service, and for nodes that hand calls
+//! on to one another.
+
+use purser_proto::v1;
+
+/// Calls a macro with `name(Request) -> Response` for each method that is about one customer.
+macro_rules! for_each_method {
+    ($callback:ident) => {
+        $callback! {
+            create_wallet(CreateWalletRequest) -> CreateWalletResponse,
+            get_wallet(GetWalletRequest) -> GetWalletResponse,
+            list_wallets(ListWalletsRequest) -> ListWalletsResponse,
+            freeze_wallet(FreezeWalletRequest) -> FreezeWalletResponse,
+            grant(GrantRequest) -> GrantResponse,
+            list_tranches(ListTranchesRequest) -> ListTranchesResponse,
+            debit(DebitRequest) -> DebitResponse,
+            explain(ExplainRequest) -> ExplainResponse,
+            get_balance(GetBalanceRequest) -> GetBalanceResponse,
+            list_movements(ListMovementsRequest) -> ListMovementsResponse,
+            get_movement(GetMovementRequest) -> GetMovementResponse,
+            audit(AuditRequest) -> AuditResponse,
+        }
+    };
+}
+pub(super) use for_each_method;
+
+/// A request about one customer.
+pub trait AboutCustomer {
+    /// Namespace and customer, as the request names them: not checked yet.
+    fn customer(&self) -> (&str, &str);
+}
+
+macro_rules! about_customer {
+    ($($request:ident),+ $(,)?) => {
+        $(impl AboutCustomer for v1::$request {
+            fn customer(&self) -> (&str, &str) {
+                (&self.namespace, &self.customer)
+            }
+        })+
+    };
+}
+
+about_customer! {
+    CreateWalletRequest, GetWalletRequest, ListWalletsRequest, FreezeWalletRequest, GrantRequest,
+    ListTranchesRequest, DebitRequest, GetBalanceRequest, ListMovementsRequest, GetMovementRequest,
+    AuditRequest,
+}
+
+impl AboutCustomer for v1::ExplainRequest {
+    fn customer(&self) -> (&str, &str) {
+        self.debit.as_ref().map_or(("", ""), |debit| debit.customer())
+    }
+}

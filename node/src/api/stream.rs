@@ -1,0 +1,220 @@
+//! Debits on a stream: results come as they are known, those of one customer in their order.
+//!
+//! ```text
+//!   requests --> lane of the shard --> [one part of a lane under way] --> results
+//! ```
+//! The stream clocks itself as the batcher does: while a part of a lane is under way, what comes for
+//! that shard waits in the lane and makes the next part. So one customer's debits are judged and
+//! answered in their order, and parts grow with the load.
+//!
+//! Bounds: what was read and has no answer handed out yet is at most [`DEBITS_HELD_MAX`] debits. A caller
+//! that does not read its results is not read from.
+//!
+//! Ends: after a half-close, when everything is answered. When the node drains, what was read is
+//! answered, and a last status tells the caller that the rest was not taken.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem::take;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, ReadyChunks, unfold};
+use futures_util::{FutureExt, Stream, StreamExt};
+use purser_proto::v1;
+use tokio::sync::Notify;
+use tonic::Status;
+
+use super::Api;
+use super::batch::refused;
+use super::forward::Route;
+use super::refusal::{malformed_field, unavailable};
+use crate::shard::ShardId;
+
+/// Most debits of one stream that were read and not answered: a few times what is under way at 100,000
+/// a second and a few milliseconds each.
+pub const DEBITS_HELD_MAX: usize = 1_024;
+/// Most requests read in one go.
+const READ_AT_ONCE_MAX: usize = 128;
+
+/// Tells streams that the node is going away.
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    begun: AtomicBool,
+    told: Notify,
+}
+
+impl Drain {
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+        self.told.notify_waiters();
+    }
+
+    /// Returns when it begins, or has begun.
+    async fn begun(&self) {
+        let mut told = std::pin::pin!(self.told.notified());
+        // From here on a notice is not missed.
+        told.as_mut().enable();
+        if !self.begun.load(Ordering::Acquire) {
+            told.await;
+        }
+    }
+}
+
+impl Api {
+    /// Debits, one after the other on a stream; of a caller that routes by itself (`direct`) none is
+    /// handed on. It ends with an error only where requests cannot be
+    /// read, or when the node drains; what a debit comes to is in its result.
+    pub fn debit_stream<R>(
+        &self,
+        requests: R,
+        direct: bool,
+    ) -> impl Stream<Item = Result<v1::DebitStreamResponse, Status>> + Send + 'static
+    where
+        R: Stream<Item = Result<v1::DebitStreamRequest, Status>> + Unpin + Send + 'static,
+    {
+        let drain = self.drain.clone();
+        let stream = Box::new(DebitStream {
+            api: self.clone(),
+            direct,
+            requests: requests.ready_chunks(READ_AT_ONCE_MAX),
+            drain: async move { drain.begun().await }.boxed(),
+            open: true,
+            end: None,
+            held: 0,
+            lanes: BTreeMap::new(),
+            under_way: FuturesUnordered::new(),
+            ready: VecDeque::new(),
+        });
+        unfold(stream, |mut stream| async move { Some((stream.next().await?, stream)) })
+    }
+}
+
+/// What waits for a part of its shard's lane that is under way.
+type Lane = VecDeque<v1::DebitStreamRequest>;
+
+struct DebitStream<R: Stream> {
+    api: Api,
+    /// Whether the caller routes by itself.
+    direct: bool,
+    requests: ReadyChunks<R>,
+    drain: BoxFuture<'static, ()>,
+    /// Whether more is read.
+    open: bool,
+    /// What the stream ends with, after the last result.
+    end: Option<Status>,
+    /// Read, and not answered.
+    held: usize,
+    /// Each shard with a part under way.
+    lanes: BTreeMap<ShardId, Lane>,
+    under_way: FuturesUnordered<BoxFuture<'static, (ShardId, Vec<v1::DebitStreamResponse>)>>,
+    ready: VecDeque<v1::DebitStreamResponse>,
+}
+
+enum Event {
+    Done(ShardId, Vec<v1::DebitStreamResponse>),
+    Read(Vec<Result<v1::DebitStreamRequest, Status>>),
+    HalfClosed,
+    Drained,
+}
+
+impl<R> DebitStream<R>
+where
+    R: Stream<Item = Result<v1::DebitStreamRequest, Status>> + Unpin + Send + 'static,
+{
+    async fn next(&mut self) -> Option<Result<v1::DebitStreamResponse, Status>> {
+        loop {
+            if let Some(response) = self.ready.pop_front() {
+                self.held -= 1;
+                return Some(Ok(response));
+            }
+            if !self.open && self.under_way.is_empty() {
+                return self.end.take().map(Err);
+            }
+            let room = self.held + READ_AT_ONCE_MAX <= DEBITS_HELD_MAX;
+            let event = tokio::select! {
+                biased;
+                Some((shard, responses)) = self.under_way.next(), if !self.under_way.is_empty() => {
+                    Event::Done(shard, responses)
+                }
+                () = &mut self.drain, if self.open => Event::Drained,
+                read = self.requests.next(), if self.open && room => {
+                    read.map_or(Event::HalfClosed, Event::Read)
+                }
+            };
+            match event {
+                Event::Done(shard, responses) => {
+                    self.ready.extend(responses);
+                    self.go_on(shard);
+                }
+                Event::Read(requests) => self.take_in(requests),
+                Event::HalfClosed => self.open = false,
+                Event::Drained => {
+                    let why = "the node is stopping; send what has no result again with the same key";
+                    self.close(unavailable(why));
+                }
+            }
+        }
+    }
+
+    /// Reads no more; ends with a status when everything that was read is answered.
+    fn close(&mut self, end: Status) {
+        self.open = false;
+        self.end = Some(end);
+    }
+
+    fn take_in(&mut self, requests: Vec<Result<v1::DebitStreamRequest, Status>>) {
+        let mut idle = BTreeMap::<ShardId, Lane>::new();
+        for request in requests {
+            let request = match request {
+                Ok(request) => request,
+                Err(status) => {
+                    self.close(status);
+                    break;
+                }
+            };
+            self.held += 1;
+            let Some(debit) = &request.debit else {
+                let result = Some(refused(&malformed_field("debit", "required")));
+                self.ready.push_back(v1::DebitStreamResponse { sequence: request.sequence, result });
+                continue;
+            };
+            let shard = self.api.place(&debit.namespace, &debit.customer);
+            self.lanes.get_mut(&shard).unwrap_or_else(|| idle.entry(shard).or_default()).push_back(request);
+        }
+        for (shard, lane) in idle {
+            self.lanes.insert(shard, lane);
+            self.go_on(shard);
+        }
+    }
+
+    /// Sends the next part of a lane: as many debits as want the same detail. An empty lane goes.
+    fn go_on(&mut self, shard: ShardId) {
+        let Some(lane) = self.lanes.get_mut(&shard) else { return };
+        let Some(first) = lane.front() else {
+            self.lanes.remove(&shard);
+            return;
+        };
+        let detail = first.detail();
+        let count = lane.iter().take_while(|request| request.detail() == detail).count();
+        let part: Vec<_> =
+            if count == lane.len() { take(lane).into() } else { lane.drain(..count).collect() };
+        let route = if self.direct { Route::Direct } else { Route::within(None) };
+        self.under_way.push(answer(self.api.clone(), shard, part, detail, route).boxed());
+    }
+}
+
+async fn answer(
+    api: Api,
+    shard: ShardId,
+    part: Vec<v1::DebitStreamRequest>,
+    detail: v1::ReceiptDetail,
+    route: Route,
+) -> (ShardId, Vec<v1::DebitStreamResponse>) {
+    let debits: Vec<_> = part.iter().filter_map(|request| request.debit.as_ref()).collect();
+    let results = api.debits_of_shard(shard, &debits, detail, route).await;
+    let responses = part.iter().zip(results).map(|(request, result)| v1::DebitStreamResponse {
+        sequence: request.sequence,
+        result: Some(result),
+    });
+    (shard, responses.collect())
+}

@@ -1,0 +1,137 @@
+//! What this node knows of the cluster now: the state of the meta group, as far as it came here, and
+//! who leads what, as far as the replicas here know.
+//!
+//! Before the meta group's first entry it is the founding's state. Looking something up never waits.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::meta::{NodePlace, State};
+use super::{Descriptor, Founding, META, NodeId};
+use crate::log::GroupId;
+use crate::peer::AddressBook;
+use crate::raft::{Group, ReplicaId, Whereabouts};
+
+/// The groups with a replica on this node.
+pub type Groups = BTreeMap<GroupId, Group>;
+
+/// The node that leads a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeadingNode {
+    /// The node.
+    pub node: NodeId,
+    /// Its term.
+    pub term: u64,
+}
+
+/// The cluster, seen from one node.
+pub struct Cluster {
+    own: NodeId,
+    founding: Founding,
+    state: RwLock<Arc<State>>,
+    /// Where nodes said that they are, when they dialled: newer than what the meta group knows.
+    moved: Mutex<BTreeMap<NodeId, String>>,
+    groups: RwLock<Arc<Groups>>,
+}
+
+impl Cluster {
+    /// What a node knows when it starts: the founding.
+    pub fn new(own: NodeId, founding: Founding) -> Cluster {
+        let state = RwLock::new(Arc::new(founding.state()));
+        Cluster { own, founding, state, moved: Mutex::default(), groups: RwLock::default() }
+    }
+
+    /// What a founded node knows when it starts; `None` before that.
+    pub fn of(descriptor: &Descriptor) -> Option<Cluster> {
+        descriptor.founding.clone().map(|founding| Cluster::new(descriptor.node_id, founding))
+    }
+
+    /// This node.
+    pub fn own(&self) -> NodeId {
+        self.own
+    }
+
+    /// What the cluster was founded with.
+    pub fn founding(&self) -> &Founding {
+        &self.founding
+    }
+
+    /// Nodes and replicas, as far as this node knows.
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A node's places.
+    pub fn node(&self, node: NodeId) -> Option<NodePlace> {
+        self.state().nodes.get(&node).cloned()
+    }
+
+    /// Makes the groups here known, once they are open.
+    pub fn serve(&self, groups: Groups) {
+        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(groups);
+    }
+
+    /// Lets the groups here go: they hold on to the cluster, and it to them.
+    pub fn leave(&self) {
+        self.serve(Groups::new());
+    }
+
+    /// The groups here; none until they are open.
+    pub fn groups(&self) -> Arc<Groups> {
+        Arc::clone(&self.groups.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A group, if it has a replica here.
+    pub fn group(&self, group: GroupId) -> Option<Group> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()
+    }
+
+    /// Who leads a group, as far as the replica here knows.
+    pub fn leading(&self, group: GroupId) -> Option<LeadingNode> {
+        let leading = self.group(group)?.leading()?;
+        Some(LeadingNode { node: self.node_of(group, leading.replica)?, term: leading.term })
+    }
+
+    /// Takes over what the meta group's replica here has applied since the last time. Returns whether
+    /// anything is new.
+    pub fn refresh(&self) -> bool {
+        let Some(meta) = self.group(META) else { return false };
+        let rows = meta.view();
+        let known = self.state().epoch;
+        let read = State::epoch_of(&rows).and_then(|epoch| match epoch {
+            Some(epoch) if epoch > known => State::read(&rows),
+            _ => Ok(None),
+        });
+        match read {
+            Ok(Some(state)) => {
+                *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+                true
+            }
+            Ok(None) => false,
+            Err(damage) => {
+                tracing::error!(%damage, "the meta group's rows here cannot be read");
+                false
+            }
+        }
+    }
+}
+
+impl AddressBook for Cluster {
+    fn peer_address(&self, node: NodeId) -> Option<String> {
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || self.state().nodes.get(&node).map(|own| own.peer_address.clone());
+        moved.get(&node).cloned().or_else(known)
+    }
+
+    fn moved(&self, node: NodeId, address: String) {
+        if self.state().nodes.contains_key(&node) {
+            self.moved.lock().unwrap_or_else(PoisonError::into_inner).insert(node, address);
+        }
+    }
+}
+
+impl Whereabouts for Cluster {
+    fn node_of(&self, group: GroupId, replica: ReplicaId) -> Option<NodeId> {
+        self.state().replicas(group).iter().find(|own| own.replica == replica).map(|own| own.node)
+    }
+}

@@ -1,0 +1,79 @@
+//! What a replica does with a message of another one: checks that it is meant, and hands it to
+//! openraft. Nothing waits here; what is given back does.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::{AppendEntriesRequest, StreamAppendError};
+
+use super::clock_bound::ClockBound;
+use super::group::Inner;
+use super::types::TypeConfig;
+use super::wire::{self, Answer, Rpc};
+
+/// An answer on its way, or why there is none: for people, and in the other side's log.
+pub(super) type Answering = BoxFuture<'static, Result<Bytes, String>>;
+
+impl Inner {
+    pub(super) fn receive(self: &Arc<Inner>, message: &Bytes) -> Result<Answering, String> {
+        let (envelope, rpc) = wire::decode_request(message).map_err(|error| error.to_string())?;
+        self.link.accepts(&envelope)?;
+        let inner = Arc::clone(self);
+        let answering = match rpc {
+            Rpc::Append(request) => self.append(request),
+            Rpc::Vote(request) => async move {
+                let response = inner.raft.vote(request).await.map_err(|error| inner.stopped(&error).0)?;
+                Ok(Answer::Vote(response))
+            }
+            .boxed(),
+            Rpc::PreVote(request) => async move {
+                let response = inner.raft.pre_vote(request).await.map_err(|error| inner.stopped(&error).0)?;
+                Ok(Answer::Vote(response))
+            }
+            .boxed(),
+            Rpc::Transfer(request) => async move {
+                let response = inner.raft.handle_transfer_leader(request).await;
+                Ok(Answer::Transfer(response.map_err(|fatal| inner.stopped(&fatal).0)?))
+            }
+            .boxed(),
+            Rpc::Digest { at_most } => {
+                let checkpoint = self.digests.checkpoint(at_most);
+                async move { Ok(Answer::Digest(checkpoint)) }.boxed()
+            }
+            Rpc::Quarantine(right) => {
+                let heard = self.hear_of_quarantine(envelope.from, right);
+                async move { heard }.boxed()
+            }
+            Rpc::Snapshot(session, part) => inner.take_part(envelope.from, session, part).boxed(),
+        };
+        Ok(answering.map(|answer| answer.map(|answer| wire::encode_answer(&answer))).boxed())
+    }
+
+    fn append(
+        self: &Arc<Inner>,
+        mut request: AppendEntriesRequest<TypeConfig>,
+    ) -> BoxFuture<'static, Result<Answer, String>> {
+        // openraft would say the same, but ends its stream at it: a leader of old must not disturb
+        // the appends of the one that leads now.
+        let vote = self.raft.metrics().borrow_watched().vote;
+        if request.vote < vote {
+            let higher = Answer::Append(Err(StreamAppendError::HigherVote(vote)));
+            return async { Ok(higher) }.boxed();
+        }
+        let bound = ClockBound { now: self.clock.now(), ahead_max: self.clock_bound };
+        if let Err(ahead) = bound.cut(&mut request, self.machine.as_ref()) {
+            tracing::warn!(
+                group = self.link.group.0,
+                ahead_ms = ahead.0 / 1_000,
+                "entries are stamped too far ahead of this node's clock: they are refused"
+            );
+            return async move { Ok(Answer::ClockAhead(ahead)) }.boxed();
+        }
+        let answered = self.intake.append(request);
+        let inner = Arc::clone(self);
+        async move { answered.await.map_err(|_| inner.stopped(&"it ended").0) }.boxed()
+    }
+}

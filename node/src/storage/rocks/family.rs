@@ -1,0 +1,229 @@
+//! One column family: a shard's rows in one generation. And its snapshots.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use purser_ledger::store::{Store, StoreError};
+use rocksdb::{
+    AsColumnFamilyRef, BoundColumnFamily, DBAccess, DBRawIteratorWithThreadMode, FlushOptions, ReadOptions,
+    SnapshotWithThreadMode, WriteBatch, WriteOptions,
+};
+use self_cell::self_cell;
+
+use super::{Db, Rocks};
+use crate::storage::error::StorageError;
+use crate::storage::shard::{APPLIED, Generation, ShardStats};
+
+type Handle<'a> = Arc<BoundColumnFamily<'a>>;
+
+self_cell!(
+    struct OwnedHandle {
+        owner: Arc<Rocks>,
+        #[covariant]
+        dependent: Handle,
+    }
+);
+
+/// One column family, for as long as somebody needs it.
+pub(in crate::storage) struct Family {
+    handle: OwnedHandle,
+    pub generation: Generation,
+    watermark_us: Arc<AtomicU64>,
+    flushes: AtomicU64,
+}
+
+impl Family {
+    pub fn open(rocks: &Arc<Rocks>, shard: u16, generation: Generation) -> Result<Arc<Family>, StorageError> {
+        let name = generation.family(shard);
+        let gone = || StorageError::Gone(name.clone());
+        let handle =
+            OwnedHandle::try_new(Arc::clone(rocks), |rocks| rocks.db.cf_handle(&name).ok_or_else(gone))?;
+        let watermark_us = rocks.watermark(&name);
+        Ok(Arc::new(Family { handle, generation, watermark_us, flushes: AtomicU64::new(0) }))
+    }
+
+    pub fn rocks(&self) -> &Arc<Rocks> {
+        self.handle.borrow_owner()
+    }
+
+    fn db(&self) -> &Db {
+        &self.rocks().db
+    }
+
+    fn column(&self) -> &impl AsColumnFamilyRef {
+        self.handle.borrow_dependent()
+    }
+
+    pub fn write<'c>(
+        &self,
+        changes: impl IntoIterator<Item = (&'c [u8], Option<&'c [u8]>)>,
+        applied: Option<&[u8]>,
+    ) -> Result<(), StorageError> {
+        let mut batch = WriteBatch::default();
+        for (key, row) in changes {
+            match row {
+                Some(row) => batch.put_cf(self.column(), key, row),
+                None => batch.delete_cf(self.column(), key),
+            }
+        }
+        if let Some(applied) = applied {
+            batch.put_cf(self.column(), APPLIED, applied);
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db().write_opt(batch, &options).map_err(StorageError::failed("writing rows"))
+    }
+
+    pub fn flush(&self) -> Result<(), StorageError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db().flush_cf_opt(self.column(), &options).map_err(StorageError::failed("flushing rows"))?;
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.rocks().flushes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub fn settle_memos(&self, watermark_us: u64) {
+        self.watermark_us.fetch_max(watermark_us, Ordering::Relaxed);
+    }
+
+    pub fn compact(&self) {
+        self.db().compact_range_cf(self.column(), None::<&[u8]>, None::<&[u8]>);
+    }
+
+    pub fn stats(&self) -> ShardStats {
+        let number = |name| self.db().property_int_value_cf(self.column(), name).ok().flatten().unwrap_or(0);
+        ShardStats {
+            memtable_bytes: number("rocksdb.cur-size-all-mem-tables"),
+            file_bytes: number("rocksdb.total-sst-files-size"),
+            rows_estimated: number("rocksdb.estimate-num-keys"),
+            flushes: self.flushes.load(Ordering::Relaxed),
+        }
+    }
+
+    pub fn snapshot(self: &Arc<Self>) -> Snapshot {
+        Snapshot(OwnedSnapshot::new(Arc::clone(self), |family| family.db().snapshot()))
+    }
+}
+
+/// Reads the newest rows.
+impl Store for Family {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = self.db().get_pinned_cf(self.column(), key).map_err(unreadable)?;
+        Ok(row.map(|row| row.to_vec()))
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let rows = self.db().batched_multi_get_cf(self.column(), keys.iter().copied(), false);
+        rows.into_iter().map(|row| row.map(|row| row.map(|row| row.to_vec())).map_err(unreadable)).collect()
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        until: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        forward(self.db().raw_iterator_cf_opt(self.column(), within(from, until)), from, visit)
+    }
+
+    fn scan_back(
+        &self,
+        from: &[u8],
+        until: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        backward(self.db().raw_iterator_cf_opt(self.column(), within(from, until)), visit)
+    }
+}
+
+type DbSnapshot<'a> = SnapshotWithThreadMode<'a, Db>;
+
+self_cell!(
+    struct OwnedSnapshot {
+        owner: Arc<Family>,
+        #[covariant]
+        dependent: DbSnapshot,
+    }
+);
+
+/// A family at one instant.
+pub(in crate::storage) struct Snapshot(OwnedSnapshot);
+
+impl Store for Snapshot {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let column = self.0.borrow_owner().column();
+        let row = self.0.borrow_dependent().get_pinned_cf(column, key).map_err(unreadable)?;
+        Ok(row.map(|row| row.to_vec()))
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(self.0.borrow_dependent());
+        let family = self.0.borrow_owner();
+        let rows =
+            family.db().batched_multi_get_cf_opt(family.column(), keys.iter().copied(), false, &options);
+        rows.into_iter().map(|row| row.map(|row| row.map(|row| row.to_vec())).map_err(unreadable)).collect()
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        until: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        let column = self.0.borrow_owner().column();
+        forward(self.0.borrow_dependent().raw_iterator_cf_opt(column, within(from, until)), from, visit)
+    }
+
+    fn scan_back(
+        &self,
+        from: &[u8],
+        until: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        let column = self.0.borrow_owner().column();
+        backward(self.0.borrow_dependent().raw_iterator_cf_opt(column, within(from, until)), visit)
+    }
+}
+
+fn unreadable(error: rocksdb::Error) -> StoreError {
+    StoreError(error.into_string())
+}
+
+/// Bounds that let RocksDB stop by itself.
+fn within(from: &[u8], until: &[u8]) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(from);
+    options.set_iterate_upper_bound(until);
+    options
+}
+
+fn forward<D: DBAccess>(
+    mut rows: DBRawIteratorWithThreadMode<'_, D>,
+    from: &[u8],
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), StoreError> {
+    rows.seek(from);
+    while let Some((key, row)) = rows.item() {
+        if !visit(key, row) {
+            return Ok(());
+        }
+        rows.next();
+    }
+    rows.status().map_err(unreadable)
+}
+
+fn backward<D: DBAccess>(
+    mut rows: DBRawIteratorWithThreadMode<'_, D>,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), StoreError> {
+    rows.seek_to_last();
+    while let Some((key, row)) = rows.item() {
+        if !visit(key, row) {
+            return Ok(());
+        }
+        rows.prev();
+    }
+    rows.status().map_err(unreadable)
+}

@@ -1,0 +1,326 @@
+//! The state store by itself: what a flush keeps, what a view shows, when memos go. Every story is
+//! told of both engines: RocksDB, and the one in memory that the simulation runs on.
+
+use std::fs;
+use std::path::Path;
+
+use purser_ledger::store::Store;
+use purser_node::storage::{Generation, MemoryImage, ShardStore, StateStore, StorageError, StoreOptions};
+use tempfile::TempDir;
+
+const HOUR_US: u64 = 3_600_000_000;
+
+/// Where a store keeps what it flushed.
+enum Place {
+    RocksDb(TempDir),
+    Memory(MemoryImage),
+}
+
+impl Place {
+    fn rocksdb() -> Place {
+        Place::RocksDb(TempDir::new().expect("a directory"))
+    }
+
+    fn memory() -> Place {
+        Place::Memory(MemoryImage::new())
+    }
+
+    fn open(&self) -> StateStore {
+        let state = match self {
+            Place::RocksDb(directory) => {
+                StateStore::open(directory.path(), StoreOptions::new("cluster-1/node-1"))
+            }
+            Place::Memory(image) => StateStore::memory(image.clone()),
+        };
+        state.expect("the state opens")
+    }
+
+    fn shard(&self) -> ShardStore {
+        self.open().shard(7, Generation::FIRST).expect("the shard opens")
+    }
+
+    /// What is there after the power failed now; a store that is open flushes nothing more to it.
+    fn crash(&self) -> Place {
+        match self {
+            Place::RocksDb(directory) => {
+                let copy = TempDir::new().expect("a directory");
+                copy_files(directory.path(), copy.path());
+                Place::RocksDb(copy)
+            }
+            Place::Memory(image) => Place::Memory(image.crash()),
+        }
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let place = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            fs::create_dir(&place).expect("made");
+            copy_files(&entry.path(), &place);
+        } else {
+            fs::copy(entry.path(), &place).expect("copied");
+        }
+    }
+}
+
+/// Tells each story of both engines.
+macro_rules! told_of_both {
+    ($($story:ident),+ $(,)?) => {
+        mod on_rocksdb {
+            $(#[test] fn $story() { super::$story(super::Place::rocksdb()); })+
+        }
+        mod in_memory {
+            $(#[test] fn $story() { super::$story(super::Place::memory()); })+
+        }
+    };
+}
+
+told_of_both!(
+    rows_and_applied_state_come_back_together_after_a_flush,
+    a_crash_takes_a_shard_back_to_its_last_flush,
+    a_view_shows_rows_and_applied_state_of_one_instant,
+    scans_go_both_ways_within_their_bounds_until_told_to_stop,
+    shards_do_not_see_each_other,
+    memos_go_with_a_compaction_an_hour_after_what_was_flushed_has_passed_their_expiry,
+    a_shard_that_was_opened_again_still_drops_its_memos,
+    a_new_generation_takes_over_only_when_it_is_switched_to,
+    a_restart_in_the_middle_of_an_install_finds_the_generation_that_was_recorded,
+    a_crash_after_an_install_finds_the_new_generation_whole,
+    a_shard_that_is_forgotten_begins_anew,
+    two_processes_do_not_share_a_store,
+);
+
+fn put(store: &ShardStore, key: &[u8], row: &[u8], applied: &[u8]) {
+    store.write([(key, Some(row))], applied).expect("written");
+}
+
+fn memo(expires_at_us: u64) -> Vec<u8> {
+    let mut row = vec![1];
+    row.extend_from_slice(&expires_at_us.to_le_bytes());
+    row
+}
+
+fn keys(store: &impl Store, from: &[u8], until: &[u8]) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    let mut keep = |key: &[u8], _: &[u8]| {
+        keys.push(key.to_vec());
+        true
+    };
+    store.scan(from, until, &mut keep).expect("readable");
+    keys
+}
+
+fn rows_and_applied_state_come_back_together_after_a_flush(place: Place) {
+    let store = place.shard();
+    put(&store, b"W1", b"one", b"applied 1");
+    store.flush().expect("flushed");
+    drop(store);
+
+    let store = place.shard();
+    assert_eq!(store.get(b"W1"), Ok(Some(b"one".to_vec())));
+    assert_eq!(store.applied(), Ok(Some(b"applied 1".to_vec())));
+}
+
+fn a_crash_takes_a_shard_back_to_its_last_flush(place: Place) {
+    let store = place.shard();
+    put(&store, b"W1", b"one", b"applied 1");
+    put(&store, b"W2", b"two", b"applied 2");
+    store.flush().expect("flushed");
+    put(&store, b"W1", b"later", b"applied 3");
+    store.write([(&b"W2"[..], None)], b"applied 4").expect("written");
+
+    let crashed = place.crash();
+    let store_after = crashed.shard();
+    assert_eq!(store_after.get(b"W1"), Ok(Some(b"one".to_vec())));
+    assert_eq!(store_after.get(b"W2"), Ok(Some(b"two".to_vec())));
+    assert_eq!(store_after.applied(), Ok(Some(b"applied 2".to_vec())));
+}
+
+fn a_view_shows_rows_and_applied_state_of_one_instant(place: Place) {
+    let store = place.shard();
+    put(&store, b"W1", b"one", b"applied 1");
+    let view = store.view();
+    put(&store, b"W1", b"two", b"applied 2");
+    put(&store, b"W2", b"two", b"applied 3");
+    store.write([(&b"W1"[..], None)], b"applied 4").expect("written");
+
+    assert_eq!(view.get(b"W1"), Ok(Some(b"one".to_vec())));
+    assert_eq!(view.get_many(&[b"W2", b"W1"]), Ok(vec![None, Some(b"one".to_vec())]));
+    assert_eq!(view.applied(), Ok(Some(b"applied 1".to_vec())));
+    assert_eq!(store.get_many(&[b"W2", b"W1"]), Ok(vec![Some(b"two".to_vec()), None]));
+}
+
+fn scans_go_both_ways_within_their_bounds_until_told_to_stop(place: Place) {
+    let store = place.shard();
+    for key in [b"S1", b"T1", b"T2", b"T3", b"U1"] {
+        put(&store, key, b"", b"applied");
+    }
+    assert_eq!(keys(&store, b"T", b"U"), [b"T1", b"T2", b"T3"]);
+    assert_eq!(keys(&store.view(), b"T2", b"T3"), [b"T2"]);
+    assert!(keys(&store, b"T2", b"T2").is_empty());
+    assert!(keys(&store.view(), b"U", b"T").is_empty());
+    let mut seen = Vec::new();
+    let mut two = |key: &[u8], _: &[u8]| {
+        seen.push(key.to_vec());
+        seen.len() < 2
+    };
+    store.scan_back(b"T", b"U", &mut two).expect("readable");
+    assert_eq!(seen, [b"T3", b"T2"]);
+}
+
+fn shards_do_not_see_each_other(place: Place) {
+    let state = place.open();
+    let one = state.shard(1, Generation::FIRST).expect("opens");
+    let two = state.shard(2, Generation::FIRST).expect("opens");
+    put(&one, b"W1", b"one", b"applied");
+    assert_eq!(two.get(b"W1"), Ok(None));
+    assert_eq!(two.applied(), Ok(None));
+}
+
+fn memos_go_with_a_compaction_an_hour_after_what_was_flushed_has_passed_their_expiry(place: Place) {
+    let store = place.shard();
+    put(&store, b"Iold", &memo(5 * HOUR_US), b"applied");
+    put(&store, b"Iyoung", &memo(6 * HOUR_US), b"applied");
+    put(&store, b"Wold", &memo(0), b"applied");
+    store.flush().expect("flushed");
+
+    store.compact();
+    assert_eq!(keys(&store, b"A", b"Z"), [&b"Iold"[..], b"Iyoung", b"Wold"], "nothing was settled yet");
+
+    store.settle_memos(6 * HOUR_US + 1);
+    store.compact();
+    assert_eq!(keys(&store, b"A", b"Z"), [&b"Iyoung"[..], b"Wold"]);
+    let crashed = place.crash().shard();
+    assert_eq!(keys(&crashed, b"A", b"Z"), [&b"Iyoung"[..], b"Wold"], "they are gone from the disk");
+}
+
+fn a_shard_that_was_opened_again_still_drops_its_memos(place: Place) {
+    let store = place.shard();
+    put(&store, b"Iold", &memo(0), b"applied");
+    store.flush().expect("flushed");
+    drop(store);
+    let store = place.shard();
+    store.settle_memos(2 * HOUR_US);
+    store.compact();
+    assert!(keys(&store, b"A", b"Z").is_empty());
+}
+
+fn a_new_generation_takes_over_only_when_it_is_switched_to(place: Place) {
+    let state = place.open();
+    let store = state.shard(7, Generation::FIRST).expect("opens");
+    put(&store, b"W1", b"old", b"applied 1");
+    let before = store.view();
+
+    let mut filled = store.next_generation().expect("begun");
+    filled.put(b"W1", b"new").expect("put");
+    filled.finish(b"applied 9").expect("finished");
+    assert_eq!(store.get(b"W1"), Ok(Some(b"old".to_vec())));
+
+    let generation = filled.generation();
+    store.switch_to(filled).expect("switched");
+    assert_eq!(store.get(b"W1"), Ok(Some(b"new".to_vec())));
+    assert_eq!(store.applied(), Ok(Some(b"applied 9".to_vec())));
+    assert_eq!(state.generations(7), [generation]);
+    assert_eq!(before.get(b"W1"), Ok(Some(b"old".to_vec())), "a view of the old one still stands");
+}
+
+fn a_restart_in_the_middle_of_an_install_finds_the_generation_that_was_recorded(place: Place) {
+    let store = place.shard();
+    put(&store, b"W1", b"old", b"applied 1");
+    store.flush().expect("flushed");
+    let mut filled = store.next_generation().expect("begun");
+    filled.put(b"W1", b"new").expect("put");
+    filled.finish(b"applied 9").expect("finished");
+    let next = filled.generation();
+    drop((store, filled));
+
+    // Not recorded: the old one, and the unfinished one goes.
+    let state = place.open();
+    let store = state.shard(7, Generation::FIRST).expect("opens");
+    assert_eq!(store.get(b"W1"), Ok(Some(b"old".to_vec())));
+    assert_eq!(state.generations(7), [Generation::FIRST]);
+    // A record of what is not there is a loss, and said to be one.
+    let gone = state.shard(7, next);
+    assert!(matches!(gone, Err(StorageError::Gone(_))), "{gone:?}");
+}
+
+fn a_crash_after_an_install_finds_the_new_generation_whole(place: Place) {
+    let store = place.shard();
+    put(&store, b"W1", b"old", b"applied 1");
+    let mut filled = store.next_generation().expect("begun");
+    filled.put(b"W1", b"new").expect("put");
+    filled.finish(b"applied 9").expect("finished");
+    let next = filled.generation();
+    store.switch_to(filled).expect("switched");
+    put(&store, b"W1", b"newer", b"applied 10");
+
+    let crashed = place.crash();
+    let state = crashed.open();
+    assert_eq!(state.generations(7), [next]);
+    let store = state.shard(7, next).expect("opens");
+    assert_eq!(store.get(b"W1"), Ok(Some(b"new".to_vec())));
+    assert_eq!(store.applied(), Ok(Some(b"applied 9".to_vec())));
+}
+
+fn a_shard_that_is_forgotten_begins_anew(place: Place) {
+    let state = place.open();
+    let store = state.shard(7, Generation::FIRST).expect("opens");
+    put(&store, b"W1", b"one", b"applied 1");
+    drop(store);
+    state.forget(7).expect("forgotten");
+    let store = state.shard(7, Generation::FIRST).expect("opens");
+    assert_eq!(store.applied(), Ok(None));
+}
+
+fn two_processes_do_not_share_a_store(place: Place) {
+    let state = place.open();
+    let second = match &place {
+        Place::RocksDb(directory) => {
+            StateStore::open(directory.path(), StoreOptions::new("cluster-1/node-1"))
+        }
+        Place::Memory(image) => StateStore::memory(image.clone()),
+    };
+    assert!(matches!(second, Err(purser_node::storage::OpenError::InUse)), "{second:?}");
+    drop(state);
+    place.open();
+}
+
+#[test]
+fn an_image_that_crashed_is_off_for_ever() {
+    let image = MemoryImage::new();
+    let state = StateStore::memory(image.clone()).expect("opens");
+    let store = state.shard(7, Generation::FIRST).expect("opens");
+    let left = image.crash();
+    assert!(store.flush().is_err());
+    assert!(StateStore::memory(image).is_err());
+    StateStore::memory(left).expect("what is left opens at once");
+}
+
+#[test]
+fn families_in_memory_flush_by_themselves_when_told_to() {
+    let image = MemoryImage::new();
+    image.flush_after(Some(2));
+    let store = StateStore::memory(image.clone()).expect("opens").shard(7, Generation::FIRST).expect("opens");
+    for applied in [b"applied 1", b"applied 2", b"applied 3"] {
+        put(&store, b"W1", b"one", applied);
+    }
+    let state = StateStore::memory(image.crash()).expect("opens");
+    let store = state.shard(7, Generation::FIRST).expect("opens");
+    assert_eq!(store.applied(), Ok(Some(b"applied 2".to_vec())));
+}
+
+#[test]
+fn a_full_disk_in_memory_refuses_writes_and_flushes_until_there_is_room() {
+    let image = MemoryImage::new();
+    let store = StateStore::memory(image.clone()).expect("opens").shard(7, Generation::FIRST).expect("opens");
+    image.set_full(true);
+    let full = store.write([(&b"W1"[..], Some(&b"one"[..]))], b"applied 1");
+    assert!(matches!(full, Err(StorageError::NoSpace { .. })), "{full:?}");
+    assert!(matches!(store.flush(), Err(StorageError::NoSpace { .. })));
+    assert_eq!(store.applied(), Ok(None));
+    image.set_full(false);
+    put(&store, b"W1", b"one", b"applied 1");
+    store.flush().expect("flushed");
+}
