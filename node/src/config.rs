@@ -7,6 +7,8 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::{FoundingError, ShardMap};
+
 /// What a node is started with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,7 +129,11 @@ impl Config {
             .merge(Env::prefixed("PURSER_").ignore(OTHER_NAMES))
             .merge(Serialized::defaults(flags))
             .merge(Serialized::defaults(more));
-        figment.extract().map_err(|error| anyhow::anyhow!("configuration: {error}"))
+        let config: Config = figment.extract().map_err(|error| anyhow::anyhow!("configuration: {error}"))?;
+        if let Some(shards) = config.shards {
+            ShardMap::new(shards).ok_or(FoundingError::Shards(shards.into()))?;
+        }
+        Ok(config)
     }
 }
 
