@@ -27,6 +27,7 @@ pub mod room;
 #[cfg(not(madsim))]
 pub mod server;
 pub mod shard;
+pub mod simulation;
 #[cfg(not(madsim))]
 pub mod start;
 pub mod storage;

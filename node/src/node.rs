@@ -50,6 +50,16 @@ pub struct Parts {
     pub room: Arc<Room>,
     /// Times and limits of its groups.
     pub groups: GroupConfig,
+    /// What applies the commands of a shard.
+    pub ledger: Ledgers,
+}
+
+/// Makes what applies the commands of a shard.
+pub type Ledgers = Box<dyn Fn(ShardId) -> Arc<dyn Machine> + Send>;
+
+/// The ledger, as it is.
+pub fn ledger(shard: ShardId) -> Arc<dyn Machine> {
+    Arc::new(LedgerMachine::new(shard.0))
 }
 
 /// A node that serves its shards.
@@ -65,12 +75,13 @@ impl Node {
     /// Opens every replica that this node has. Leaders are found while it is already there; see
     /// [`Node::ready`].
     pub async fn start(parts: Parts) -> anyhow::Result<Node> {
-        let Parts { cluster, place, log, recovered, state, peers, clock, room, groups: config } = parts;
+        let Parts { cluster, place, log, recovered, state, peers, clock, room, groups: config, ledger } =
+            parts;
         refuse_lost_groups(&cluster, &recovered, &state)?;
         let network = Network::new(*cluster.founding().cluster_id.as_bytes(), peers.clone(), cluster.clone());
         let mut groups = BTreeMap::new();
         for (id, replica) in replicas_here(&cluster) {
-            let options = options_of(&cluster, id, replica, &config, &network, &clock);
+            let options = options_of(&cluster, id, replica, &config, &network, &clock, &ledger);
             let group = Group::open(options, log.clone(), &state).await;
             groups.insert(id, group.with_context(|| name_of(id))?);
         }
@@ -217,12 +228,13 @@ fn options_of(
     config: &GroupConfig,
     network: &Network,
     clock: &Arc<Clock>,
+    ledger: &Ledgers,
 ) -> GroupOptions {
     let founding = cluster.founding().state();
     let founders: BTreeSet<ReplicaId> = founding.replicas(id).iter().map(|own| own.replica).collect();
     let meant_to_lead = founding.replicas(id).first().is_some_and(|own| own.replica == replica);
     let machine: Arc<dyn Machine> = match cluster::shard_of(id) {
-        Some(shard) => Arc::new(LedgerMachine::new(shard.0)),
+        Some(shard) => ledger(shard),
         None => Arc::new(MetaMachine),
     };
     GroupOptions {

@@ -225,6 +225,7 @@ impl Server {
             clock: clock.clone(),
             room: room.clone(),
             groups: GroupConfig::default(),
+            ledger: Box::new(crate::node::ledger),
         };
         let node = Node::start(parts).await?;
         if clock.is_test() {

@@ -26,6 +26,7 @@ use super::{Api, refusal};
 use crate::cluster::{NodeId, group_of};
 use crate::peer::message::Kind;
 use crate::shard::ShardId;
+use crate::simulation;
 
 /// How long a call may take if its caller does not say.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
@@ -109,24 +110,25 @@ impl Api {
                 "too many calls wait for other nodes; try again with the same key",
             ));
         };
+        simulation::mark("call handed on");
         let (namespace, customer) = request.customer();
         let shard = self.place(namespace, customer);
         let mut attempts = Attempts::until(until);
+        // Whether somebody may have acted on it without saying so.
+        let mut unanswered = false;
         while let Some(left) = attempts.left() {
-            let answer = match self.candidate(shard, attempts.made()) {
-                Some(node) => self.ask(node, name, request, left).await,
-                None => None,
-            };
-            match answer {
-                Some(Err(status)) if refusal::is_not_leader(&status) => {}
-                Some(answer) => return answer,
-                None => {}
+            if let Some(node) = self.candidate(shard, attempts.made()) {
+                match self.ask(node, name, request, left).await {
+                    Some(Err(status)) if refusal::is_not_leader(&status) => {}
+                    Some(answer) => return settled(answer, unanswered),
+                    None => unanswered = true,
+                }
             }
             attempts.pause().await;
             // Leadership may have come here meanwhile.
             match here(self, request).await {
                 Err(status) if refusal::is_not_leader(&status) => refused = status,
-                answer => return answer,
+                answer => return settled(answer, unanswered),
             }
         }
         Err(refused)
@@ -213,6 +215,18 @@ impl Api {
     }
 }
 
+/// An answer, unless it says of this attempt what need not hold of one before it: by another clock, or
+/// in another version, what is refused here as malformed may have been taken.
+fn settled<R>(answer: Result<R, Status>, unanswered: bool) -> Result<R, Status> {
+    match answer {
+        Err(status) if unanswered && status.code() == Code::InvalidArgument => {
+            let message = format!("the node that was asked first did not answer; then: {}", status.message());
+            Err(refusal::unavailable(&message))
+        }
+        answer => answer,
+    }
+}
+
 fn decode<Q: Message + Default>(request: Bytes) -> Result<Q, Status> {
     Q::decode(request).map_err(|error| Status::internal(format!("a request that does not decode: {error}")))
 }
@@ -222,7 +236,8 @@ pub(super) fn question(name: &str, request: &impl Message) -> Bytes {
     Kind::Call.frame(&encode_call(name, request))
 }
 
-fn encode_call(name: &str, request: &impl Message) -> Vec<u8> {
+/// A call of a method, in bytes.
+pub fn encode_call(name: &str, request: &impl Message) -> Vec<u8> {
     let mut call = Vec::with_capacity(1 + name.len() + request.encoded_len());
     call.push(name.len() as u8);
     call.extend_from_slice(name.as_bytes());
@@ -230,13 +245,15 @@ fn encode_call(name: &str, request: &impl Message) -> Vec<u8> {
     call
 }
 
-fn decode_call(body: &Bytes) -> Option<(&str, Bytes)> {
+/// The method of a call, and its request.
+pub fn decode_call(body: &Bytes) -> Option<(&str, Bytes)> {
     let length = usize::from(*body.first()?);
     let name = std::str::from_utf8(body.get(1..1 + length)?).ok()?;
     Some((name, body.slice(1 + length..)))
 }
 
-fn encode_answer(answer: &Result<Bytes, Status>) -> Bytes {
+/// The answer to a call, in bytes.
+pub fn encode_answer(answer: &Result<Bytes, Status>) -> Bytes {
     let mut bytes = BytesMut::new();
     match answer {
         Ok(response) => {
@@ -254,14 +271,22 @@ fn encode_answer(answer: &Result<Bytes, Status>) -> Bytes {
     bytes.freeze()
 }
 
-/// The answer to a call that was handed on.
-pub(super) fn decode_answer<R: Message + Default>(bytes: &Bytes) -> Result<R, Status> {
-    let undecodable = || Status::internal("an answer that does not decode");
+/// The response that an answer brings, or the refusal.
+pub fn decode_answer<R: Message + Default>(bytes: &Bytes) -> Result<R, Status> {
+    R::decode(response_in(bytes)?).map_err(|_| undecodable())
+}
+
+/// Like [`decode_answer`]; the response stays as it is.
+pub fn response_in(bytes: &Bytes) -> Result<Bytes, Status> {
     match bytes.first() {
-        Some(0) => R::decode(bytes.slice(1..)).map_err(|_| undecodable()),
+        Some(0) => Ok(bytes.slice(1..)),
         Some(1) => Err(decode_status(bytes).unwrap_or_else(undecodable)),
         _ => Err(undecodable()),
     }
+}
+
+fn undecodable() -> Status {
+    Status::internal("an answer that does not decode")
 }
 
 fn decode_status(bytes: &Bytes) -> Option<Status> {
@@ -282,6 +307,14 @@ mod tests {
         let status = status.expect_err("a refusal");
         assert_eq!((status.code(), status.message()), (told.code(), told.message()));
         assert_eq!(status.details(), told.details());
+    }
+
+    #[test]
+    fn a_malformed_request_is_refused_for_good_only_if_nobody_may_have_taken_it() {
+        let refused = || Err::<(), _>(refusal::malformed_field("valid_until", "too far ahead"));
+        assert_eq!(settled(refused(), false).map_err(|status| status.code()), Err(Code::InvalidArgument));
+        assert_eq!(settled(refused(), true).map_err(|status| status.code()), Err(Code::Unavailable));
+        assert!(settled(Ok(()), true).is_ok());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! never followed by an earlier one.
 //!
 //! - A follower does not take an entry into its log that is stamped further ahead of its own clock
-//!   than the bound, unless it is committed: then refusing it would save nobody.
+//!   than the bound, unless it is committed, or is in its log already: then refusing it would save
+//!   nobody, and could keep a majority that holds it from going on.
 //! - A leader that is refused so by more than half of its peers proposes nothing more, and hands over
 //!   to one of them, which does without the entries that it refused. If nobody takes over, it goes on
 //!   when they take its entries again.
@@ -20,7 +21,8 @@ use tokio::sync::Notify;
 use super::group::Inner;
 use super::hand_over::Tail;
 use super::machine::Machine;
-use super::types::{ReplicaId, TypeConfig};
+use super::types::{LogId, ReplicaId, TypeConfig};
+use crate::simulation;
 
 /// Where a follower's clock stands, and how far an entry may be ahead of it.
 #[derive(Clone, Copy, Debug)]
@@ -31,18 +33,20 @@ pub(super) struct ClockBound {
 
 impl ClockBound {
     /// Cuts from a request what it must not bring into the log: the first entry that is too far ahead,
-    /// and all behind it. Tells by how much, if nothing is left of the entries.
+    /// and all behind it. Tells by how much, if nothing is left of the entries. `holds`: whether an
+    /// entry is in the log already.
     pub fn cut(
         &self,
         request: &mut AppendEntriesRequest<TypeConfig>,
         machine: &dyn Machine,
+        holds: impl Fn(&LogId) -> bool,
     ) -> Result<(), Span> {
         let committed = request.leader_commit.map(|id| id.index);
         let latest = self.now.0.saturating_add(self.ahead_max.0);
         let too_far = request.entries.iter().enumerate().find_map(|(place, entry)| {
             let EntryPayload::Normal(command) = &entry.payload else { return None };
             let stamp = machine.stamp(&command.0).filter(|stamp| stamp.0 > latest)?;
-            (Some(entry.log_id.index) > committed).then_some((place, stamp))
+            (Some(entry.log_id.index) > committed && !holds(&entry.log_id)).then_some((place, stamp))
         });
         match too_far {
             Some((0, stamp)) => Err(Span(stamp.0 - self.now.0)),
@@ -74,6 +78,7 @@ impl Refusals {
     }
 
     pub fn refused(&self, replica: ReplicaId, term: u64, ahead: Span) {
+        simulation::mark("entry stamped ahead refused");
         self.by().insert(replica, Refusal { term, ahead });
         self.changed.notify_one();
     }
@@ -143,7 +148,7 @@ mod tests {
     use purser_ledger::store::LocalDamage;
 
     use super::super::machine::Outcome;
-    use super::super::types::{Command, Entry, LogId, Vote, log_id};
+    use super::super::types::{Command, Entry, Vote, log_id};
     use super::*;
     use crate::storage::ShardStore;
 
@@ -176,7 +181,7 @@ mod tests {
     fn left(stamps: &[u8], leader_commit: Option<LogId>) -> Result<usize, Span> {
         let mut request = request(stamps, leader_commit);
         let bound = ClockBound { now: Time(10), ahead_max: Span(5) };
-        bound.cut(&mut request, &FirstByte).map(|()| request.entries.len())
+        bound.cut(&mut request, &FirstByte, |_| false).map(|()| request.entries.len())
     }
 
     #[test]
@@ -195,6 +200,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_the_log_already_is_taken_whatever_its_stamp() {
+        let mut request = request(&[99, 99, 99], None);
+        let bound = ClockBound { now: Time(10), ahead_max: Span(5) };
+        let cut = bound.cut(&mut request, &FirstByte, |id| *id == log_id(1, 5) || *id == log_id(1, 6));
+        assert_eq!(cut.map(|()| request.entries.len()), Ok(2));
+    }
+
+    #[test]
     fn entries_without_a_stamp_are_taken() {
         let mut blank = request(&[], None);
         blank.entries = vec![
@@ -202,7 +215,7 @@ mod tests {
             Entry::new(log_id(1, 6), EntryPayload::Normal(Command(Bytes::new()))),
         ];
         let bound = ClockBound { now: Time(0), ahead_max: Span(0) };
-        assert_eq!(bound.cut(&mut blank, &FirstByte).map(|()| blank.entries.len()), Ok(2));
+        assert_eq!(bound.cut(&mut blank, &FirstByte, |_| false).map(|()| blank.entries.len()), Ok(2));
     }
 
     #[test]

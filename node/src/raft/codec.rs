@@ -48,6 +48,11 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// What `ShardStore::applied` holds.
+    pub fn decode(bytes: Option<&[u8]>) -> Result<Applied, Undecodable> {
+        decode_applied(bytes)
+    }
+
     /// What snapshots say of themselves.
     pub(super) fn meta(&self) -> SnapshotMeta {
         SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() }

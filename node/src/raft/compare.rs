@@ -15,6 +15,7 @@ use super::error::Stopped;
 use super::group::{Group, Inner};
 use super::types::ReplicaId;
 use super::wire::{Answer, Rpc};
+use crate::simulation;
 
 /// How long a replica has to tell a digest: it has it at hand.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -55,6 +56,7 @@ impl Group {
     /// `None`: there was nothing to compare. To be called now and then.
     pub async fn compare_digests(&self) -> Result<Option<DigestReport>, Stopped> {
         let Some(report) = self.inner.ask_for_digests().await? else { return Ok(None) };
+        simulation::mark("digests compared");
         self.inner.act_on(&report).await;
         Ok(Some(report))
     }

@@ -45,6 +45,19 @@ impl Default for GroupConfig {
     }
 }
 
+impl GroupConfig {
+    /// For nodes that are up to 200 ms apart. A message that is not answered within a heartbeat is
+    /// given up and sent again, so the default is for nodes whose answers come well within 100 ms.
+    pub fn far_apart() -> GroupConfig {
+        GroupConfig {
+            heartbeat_ms: 500,
+            election_ms_min: 2_000,
+            election_ms_max: 3_500,
+            ..GroupConfig::default()
+        }
+    }
+}
+
 /// One network payload: batches are large already.
 const ENTRIES_PER_PAYLOAD_MAX: u64 = 64;
 impl GroupConfig {

@@ -18,6 +18,7 @@ use openraft::raft::TransferLeaderRequest;
 use super::error::Stopped;
 use super::group::{Group, Inner};
 use super::types::{LogId, ReplicaId, TypeConfig};
+use crate::simulation;
 
 type Metrics = RaftMetrics<TypeConfig>;
 
@@ -53,6 +54,7 @@ impl Inner {
         for successor in successors {
             let _nothing_new = self.halt.hand_over(successor);
             if self.hand_over_to(successor, tail).await? {
+                simulation::mark("lead handed over");
                 return Ok(true);
             }
             let group = self.link.group.0;

@@ -22,6 +22,7 @@ use super::snapshot::{Received, SnapshotData};
 use super::state_machine::blocking;
 use super::types::{ReplicaId, TypeConfig, Vote};
 use super::wire::{self, Answer, Part, SessionId, Total};
+use crate::simulation;
 use crate::storage::{NewGeneration, StorageError};
 
 /// Snapshots that arrive at one node at once.
@@ -207,6 +208,7 @@ impl Inner {
         let snapshot: SnapshotOf<TypeConfig, SnapshotData> =
             openraft::Snapshot { meta, snapshot: SnapshotData::Received(Box::new(received)) };
         let response = self.raft.install_full_snapshot(session.vote, snapshot).await;
+        simulation::mark("snapshot installed");
         Ok(Answer::HasIt(response.map_err(|fatal| self.stopped(&fatal).0)?.vote))
     }
 }

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use super::codec;
 use super::types::{Entry, LogId, Runtime, TypeConfig, Vote, log_id};
 use crate::log::{Done, GroupId, LogError, LogHandle, Op, Slot};
+use crate::simulation;
 
 /// One read for a follower or for apply takes no more than this, but at least one entry; the rest
 /// comes with the next.
@@ -214,11 +215,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        simulation::mark("uncommitted entries truncated");
         let from_index = last_log_id.map_or(0, |last| last.index.saturating_add(1));
         self.write(Op::Truncate { group: self.group(), from_index }).await
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        simulation::mark("log purged");
         let mark = codec::encode_log_id(&upto);
         self.write(Op::Purge { group: self.group(), upto_index: upto.index, mark }).await
     }

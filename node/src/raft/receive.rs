@@ -11,7 +11,7 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 
 use super::clock_bound::ClockBound;
 use super::group::Inner;
-use super::types::TypeConfig;
+use super::types::{LogId, TypeConfig};
 use super::wire::{self, Answer, Rpc};
 
 /// An answer on its way, or why there is none: for people, and in the other side's log.
@@ -64,9 +64,11 @@ impl Inner {
             return async { Ok(higher) }.boxed();
         }
         let bound = ClockBound { now: self.clock.now(), ahead_max: self.clock_bound };
-        if let Err(ahead) = bound.cut(&mut request, self.machine.as_ref()) {
+        if let Err(ahead) = bound.cut(&mut request, self.machine.as_ref(), |id| self.holds(id)) {
             tracing::warn!(
                 group = self.link.group.0,
+                replica = self.link.replica.0,
+                prev = ?request.prev_log_id.map(|id| id.index),
                 ahead_ms = ahead.0 / 1_000,
                 "entries are stamped too far ahead of this node's clock: they are refused"
             );
@@ -75,5 +77,11 @@ impl Inner {
         let answered = self.intake.append(request);
         let inner = Arc::clone(self);
         async move { answered.await.map_err(|_| inner.stopped(&"it ended").0) }.boxed()
+    }
+
+    /// Whether an entry is in the log. Reads it: for rare questions.
+    fn holds(&self, id: &LogId) -> bool {
+        let read = self.log.read(self.link.group, id.index..id.index.saturating_add(1));
+        read.is_ok_and(|read| read.first().is_some_and(|own| own.term == id.leader_id.term))
     }
 }

@@ -8,15 +8,14 @@
 //! queue the first commands are taken and the others refused, so that what is refused of one customer
 //! is always the end of what it sent.
 //!
-//! Time: a batch is stamped with the leader's clock, and never before a time at which a read was
-//! judged, so that a read never sees less than a write that follows it was judged by.
+//! Time: a batch is stamped with the leader's clock, and never before a time at which this leader
+//! judged a read, so that a read never sees less than a write that follows it was judged by.
 
 mod batcher;
 mod queue;
 mod reads;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use purser_ledger::command::{Command, encode_command};
 use purser_ledger::time::Time;
@@ -125,8 +124,7 @@ pub(crate) struct Inner {
     group: Group,
     clock: Arc<Clock>,
     room: Arc<Room>,
-    /// No batch is stamped before this time.
-    floor: AtomicU64,
+    floor: Mutex<Floor>,
     /// As long as there are places: what waits in it has at least one each, so that it is never full.
     queue: mpsc::Sender<Pending>,
     places: Places,
@@ -140,7 +138,7 @@ impl Shard {
         let places = Places::new();
         let (readers, waiting) = mpsc::channel(reads::QUEUE_READS_MAX);
         tokio::spawn(reads::run(group.clone(), waiting));
-        let floor = AtomicU64::new(0);
+        let floor = Mutex::default();
         let inner = Arc::new(Inner { id, group, clock, room, floor, queue, places, readers });
         tokio::spawn(batcher::run(id, Arc::downgrade(&inner), pending, sweeping));
         Shard { inner }
@@ -221,15 +219,45 @@ impl Shard {
         let view = self.inner.group.view();
         let last_time = purser_ledger::query::last_time(&view)
             .map_err(|damage| ShardError::Failed(damage.to_string()))?;
-        let now = self.inner.stamp().max(last_time);
-        self.inner.floor.fetch_max(now.0, Ordering::AcqRel);
-        Ok((ReadPoint { shard: self.inner.id, read_index, now }, view))
+        // What is applied needs no floor: no later write is judged before `last_time`. And it may be
+        // ahead of what followers take, if most clocks ran ahead once and are right again.
+        let stamp = self.inner.read_stamp();
+        Ok((ReadPoint { shard: self.inner.id, read_index, now: stamp.max(last_time) }, view))
     }
 }
 
 impl Inner {
     /// The stamp of the next batch.
     fn stamp(&self) -> Time {
-        self.clock.now().max(Time(self.floor.load(Ordering::Acquire)))
+        let term = self.term();
+        let floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
+        self.clock.now().max(floor.of(term))
+    }
+
+    /// Like `stamp`; no batch of this term is stamped before it from now on.
+    fn read_stamp(&self) -> Time {
+        let term = self.term();
+        let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = self.clock.now().max(floor.of(term));
+        *floor = Floor { term, time: stamp };
+        stamp
+    }
+
+    fn term(&self) -> u64 {
+        self.group.leading().map_or(0, |leading| leading.term)
+    }
+}
+
+/// No batch of a term is stamped before this time. A floor of an earlier term is none: who lost the
+/// lead may have lost it because its clock ran ahead.
+#[derive(Clone, Copy, Debug, Default)]
+struct Floor {
+    term: u64,
+    time: Time,
+}
+
+impl Floor {
+    fn of(self, term: u64) -> Time {
+        if self.term == term { self.time } else { Time::ZERO }
     }
 }

@@ -1,0 +1,244 @@
+//! What strikes nodes from outside while the storm lasts: crashes, pauses, partitions, wrong clocks.
+//! A node that is struck comes back; at the end everything is mended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use madsim::runtime::Handle;
+use purser_node::cluster::NodeId;
+
+use purser_node::simulation::mark;
+
+use crate::dice::Dice;
+use crate::seat::{Seat, Setting};
+use crate::world::Blow;
+
+type Span = std::ops::RangeInclusive<Duration>;
+
+/// How long a node stays down; one time in four much longer.
+const DOWN: Span = Duration::from_millis(1)..=Duration::from_millis(300);
+const DOWN_LONG: Span = Duration::from_millis(300)..=Duration::from_secs(6);
+/// How long a node is paused.
+const PAUSED: Span = Duration::from_millis(10)..=Duration::from_secs(3);
+/// How long a partition lasts.
+const APART: Span = Duration::from_millis(50)..=Duration::from_secs(5);
+/// A year, in microseconds.
+const YEAR_US: i64 = 365 * 24 * 60 * 60 * 1_000_000;
+/// Operations of the disk before the one under which the power fails.
+const OPERATIONS_MAX: u64 = 60;
+/// How long a planned fault is waited for: an idle log touches its disk only now and then.
+const PLANNED_MAX: Duration = Duration::from_secs(2);
+
+/// What the blows are called in the counts.
+const NAMES: [(Blow, &str); 10] = [
+    (Blow::PowerCut, "blow: power cut"),
+    (Blow::PowerCutUnderWrite, "blow: power cut under a write"),
+    (Blow::ProcessKill, "blow: process killed"),
+    (Blow::FailedSync, "blow: failed sync"),
+    (Blow::Pause, "blow: pause"),
+    (Blow::ClockJump, "blow: clock jump"),
+    (Blow::Partition, "blow: partition"),
+    (Blow::Flush, "blow: flush"),
+    (Blow::HandOver, "blow: hand-over"),
+    (Blow::BlackOut, "blow: black-out"),
+];
+
+/// One node and what may happen to it.
+pub struct Struck {
+    /// Its place.
+    pub seat: Arc<Seat>,
+    /// Its machine.
+    pub machine: madsim::task::NodeId,
+    /// Something is being done to it.
+    busy: AtomicBool,
+}
+
+impl Struck {
+    /// A node that nothing has struck yet.
+    pub fn new(seat: Arc<Seat>, machine: madsim::task::NodeId) -> Struck {
+        Struck { seat, machine, busy: AtomicBool::new(false) }
+    }
+}
+
+/// Strikes.
+pub struct Storm {
+    setting: Arc<Setting>,
+    nodes: Vec<Arc<Struck>>,
+    /// Everybody on the network.
+    everybody: Vec<NodeId>,
+    dice: Dice,
+}
+
+impl Storm {
+    /// A storm over these nodes.
+    pub fn new(setting: Arc<Setting>, nodes: Vec<Arc<Struck>>, everybody: Vec<NodeId>) -> Storm {
+        let dice = Dice::new(setting.world.seed, "storm");
+        Storm { setting, nodes, everybody, dice }
+    }
+
+    /// Sets every node's clock wrong, then strikes, for ever.
+    pub async fn rage(mut self) {
+        let skew_us = self.setting.world.clock.skew_max.as_micros() as u64;
+        for node in &self.nodes {
+            let ahead_us = self.dice.within(0..=2 * skew_us) as i64 - skew_us as i64;
+            node.seat.ahead_us.store(ahead_us, Ordering::Relaxed);
+        }
+        if self.setting.world.clock_a_year_ahead {
+            self.nodes[0].seat.ahead_us.store(YEAR_US, Ordering::Relaxed);
+        }
+        self.setting.clocks.set(ahead_of(&self.nodes));
+        let blows = self.setting.world.blows.clone();
+        if blows.is_empty() {
+            return std::future::pending().await;
+        }
+        loop {
+            let pause = self.dice.span(&self.setting.world.between_blows);
+            tokio::time::sleep(pause).await;
+            let blow = self.dice.weighted(&blows);
+            let node = Arc::clone(self.dice.pick(&self.nodes));
+            if node.busy.swap(true, Ordering::Relaxed) {
+                continue;
+            }
+            self.setting.trace.note(format_args!("{blow:?} strikes {}", node.seat.name));
+            let dice = Dice::new(self.dice.any(), "blow");
+            let (setting, everybody) = (Arc::clone(&self.setting), self.everybody.clone());
+            let nodes = self.nodes.clone();
+            mark(NAMES.iter().find(|(own, _)| *own == blow).map_or("a blow", |(_, name)| name));
+            tokio::spawn(async move {
+                Strike { setting, node: Arc::clone(&node), nodes, everybody, dice }.fall(blow).await;
+                node.busy.store(false, Ordering::Relaxed);
+            });
+        }
+    }
+}
+
+/// One blow at one node.
+struct Strike {
+    setting: Arc<Setting>,
+    node: Arc<Struck>,
+    nodes: Vec<Arc<Struck>>,
+    everybody: Vec<NodeId>,
+    dice: Dice,
+}
+
+impl Strike {
+    async fn fall(mut self, blow: Blow) {
+        match blow {
+            Blow::PowerCut => self.power_cut().await,
+            Blow::PowerCutUnderWrite => {
+                let operations = self.dice.within(0..=OPERATIONS_MAX);
+                self.node.seat.disk().log.cut_power_after(operations);
+                self.wait_for_death().await;
+                self.power_cut().await;
+            }
+            Blow::ProcessKill => self.kill().await,
+            Blow::FailedSync => {
+                let after = self.dice.within(0..=20);
+                self.node.seat.disk().log.fail_sync(after);
+                self.wait_for_death().await;
+                // Whether it struck or not: a process that met it is over.
+                self.kill().await;
+            }
+            Blow::Pause => {
+                Handle::current().pause(self.node.machine);
+                tokio::time::sleep(self.dice.span(&PAUSED)).await;
+                Handle::current().resume(self.node.machine);
+            }
+            Blow::ClockJump => {
+                let jump_us = self.setting.world.clock.jump_max.as_micros() as u64;
+                let by_us = self.dice.within(0..=2 * jump_us) as i64 - jump_us as i64;
+                self.node.seat.ahead_us.fetch_add(by_us, Ordering::Relaxed);
+                self.setting.clocks.set(ahead_of(&self.nodes));
+            }
+            Blow::Partition => self.partition().await,
+            Blow::Flush => {
+                let all = self.dice.chance(500);
+                let Some(node) = self.node.seat.node() else { return };
+                for group in node.cluster().groups().values() {
+                    // A node that is on its way down flushes nothing.
+                    let _ = tokio::time::timeout(PLANNED_MAX, group.flush(all)).await;
+                }
+            }
+            Blow::HandOver => {
+                let Some(node) = self.node.seat.node() else { return };
+                let _ = tokio::time::timeout(PLANNED_MAX, node.hand_over()).await;
+            }
+            Blow::BlackOut => {
+                // Those that something else is done to come back by that.
+                let others = self.nodes.iter().filter(|node| !node.busy.swap(true, Ordering::Relaxed));
+                let struck: Vec<_> = others.cloned().chain([Arc::clone(&self.node)]).collect();
+                black_out(&self.setting, &struck, self.dice.any()).await;
+                let others = struck.iter().filter(|node| !Arc::ptr_eq(node, &self.node));
+                others.for_each(|node| node.busy.store(false, Ordering::Relaxed));
+            }
+        }
+    }
+
+    async fn wait_for_death(&self) {
+        let _ = tokio::time::timeout(PLANNED_MAX, self.node.seat.died.notified()).await;
+    }
+
+    async fn power_cut(&mut self) {
+        let seed = self.dice.any();
+        let disk = self.node.seat.disk();
+        Handle::current().kill(self.node.machine);
+        self.node.seat.set_disk(disk.after_power_cut(&self.setting.world, seed));
+        self.come_back().await;
+    }
+
+    async fn kill(&mut self) {
+        let disk = self.node.seat.disk();
+        Handle::current().kill(self.node.machine);
+        self.node.seat.set_disk(disk.after_kill(&self.setting.world));
+        self.come_back().await;
+    }
+
+    async fn come_back(&mut self) {
+        let down = if self.dice.chance(250) { DOWN_LONG } else { DOWN };
+        tokio::time::sleep(self.dice.span(&down)).await;
+        Handle::current().restart(self.node.machine);
+    }
+
+    async fn partition(&mut self) {
+        let own = self.node.seat.id;
+        let mut cut = Vec::new();
+        for other in self.everybody.clone().into_iter().filter(|other| *other != own) {
+            if self.dice.chance(600) {
+                let ways = self.dice.within(0..=2);
+                cut.extend((ways != 1).then_some((own, other)));
+                cut.extend((ways != 2).then_some((other, own)));
+            }
+        }
+        cut.iter().for_each(|(from, to)| self.setting.network.cut(*from, *to));
+        tokio::time::sleep(self.dice.span(&APART)).await;
+        cut.iter().for_each(|(from, to)| self.setting.network.mend(*from, *to));
+    }
+}
+
+/// Waits until nothing is being done to any node, and mends what is broken.
+pub async fn mend(setting: &Setting, nodes: &[Arc<Struck>]) {
+    while nodes.iter().any(|node| node.busy.load(Ordering::Relaxed)) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    setting.network.calm();
+    for node in nodes {
+        node.seat.ahead_us.store(0, Ordering::Relaxed);
+    }
+    setting.clocks.set(ahead_of(nodes));
+}
+
+fn ahead_of(nodes: &[Arc<Struck>]) -> Vec<i64> {
+    nodes.iter().map(|node| node.seat.ahead_us.load(Ordering::Relaxed)).collect()
+}
+
+/// Cuts the power of nodes at once, and lets them come back.
+pub async fn black_out(setting: &Setting, nodes: &[Arc<Struck>], seed: u64) {
+    for (node, number) in nodes.iter().zip(0..) {
+        let disk = node.seat.disk();
+        Handle::current().kill(node.machine);
+        node.seat.set_disk(disk.after_power_cut(&setting.world, seed.wrapping_add(number)));
+    }
+    tokio::time::sleep(*DOWN.start()).await;
+    nodes.iter().for_each(|node| Handle::current().restart(node.machine));
+}

@@ -1,0 +1,141 @@
+//! What is read when nothing fails any more: it must be the model's, to the last movement.
+
+use purser_ledger::amount::Amount;
+use purser_ledger::command::ChargeType;
+use purser_ledger::ids::{Customer, OperationId, RecordId, TrancheId};
+use purser_ledger::rows::journal::MovementStatus;
+use purser_ledger::time::Span;
+use purser_model::{Draw, Movement};
+use purser_node::api::render;
+use purser_proto::v1;
+
+use super::replay::Replay;
+use super::{Check, same};
+use crate::observed::time;
+
+/// How long the shard's own sweep may leave something unbooked.
+const SWEEP_LAG_MAX: Span = Span::from_secs(10);
+
+/// What was read of one customer, in this order.
+#[derive(Clone, Debug)]
+pub struct Last {
+    /// Whose.
+    pub customer: String,
+    /// The movements of each wallet, oldest first.
+    pub movements: Vec<(String, Vec<v1::Movement>)>,
+    /// All wallets; none if the customer has none.
+    pub balance: Option<v1::GetBalanceResponse>,
+    /// The audit of all wallets.
+    pub audit: Option<v1::AuditResponse>,
+}
+
+impl Last {
+    /// Whose.
+    pub fn customer(&self) -> Customer<'_> {
+        Customer { namespace: "default", id: &self.customer }
+    }
+}
+
+pub(super) fn check(replay: &Replay, last: &Last) -> Check {
+    // The model goes on from here for this read alone: others may have been judged earlier.
+    let replay = &mut replay.clone();
+    let of = |what: String| format!("the last read of {}: {what}", last.customer);
+    let places: Vec<usize> = last
+        .movements
+        .iter()
+        .map(|(wallet, _)| {
+            replay.place(last.customer(), wallet).ok_or_else(|| of(format!("{wallet} is unknown")))
+        })
+        .collect::<Check<_>>()?;
+    let owned = replay.model.wallets().iter().filter(|wallet| wallet.customer() == last.customer()).count();
+    same("number of wallets", &owned, &places.len()).map_err(of)?;
+    let Some(balance) = &last.balance else { return Ok(()) };
+    let point = balance.point.as_ref().and_then(|point| time(point.ledger_time.as_ref()?));
+    let now = point.ok_or_else(|| of("no time".to_owned()))?;
+    replay.differs(last.customer(), balance).map_err(of)?;
+    // Everything that is due by now is booked in the model; the ledger may be behind by a sweep.
+    replay.model.begin_batch(now);
+    for &place in &places {
+        replay.model.sweep(&[place; 2 * purser_model::DUE_BOOKED_MAX]);
+    }
+    for ((wallet, given), &place) in last.movements.iter().zip(&places) {
+        let expected = replay.model.wallets()[place].movements.clone();
+        let of = |what: String| format!("the last read of {}/{wallet}: {what}", last.customer);
+        for (expected, given) in expected.iter().zip(given) {
+            movement(replay, place, expected, given).map_err(of)?;
+        }
+        let missing =
+            expected.get(given.len()..).ok_or_else(|| of("more movements than the model has".to_owned()))?;
+        let may_lag = |own: &Movement| {
+            own.details.key.is_empty() && own.effective_at.saturating_add(SWEEP_LAG_MAX) >= now
+        };
+        if let Some(lost) = missing.iter().find(|own| !may_lag(own)) {
+            return Err(of(format!("this movement is missing: {lost:?}")));
+        }
+    }
+    let audit = last.audit.as_ref().ok_or_else(|| of("no audit".to_owned()))?;
+    same("findings of the audit", &Vec::new(), &audit.findings).map_err(of)
+}
+
+fn movement(replay: &mut Replay, place: usize, expected: &Movement, given: &v1::Movement) -> Check {
+    let names = &mut replay.names;
+    let unread = || format!("{given:?} has an id that does not read");
+    let id = RecordId::parse(&given.movement_id).ok_or_else(unread)?;
+    names.movements.pair(id, (place, expected.number))?;
+    let operation = OperationId::parse(&given.operation_id).ok_or_else(unread)?;
+    names.operations.pair(operation, expected.operation)?;
+    let scale = given.asset.as_ref().map_or(0, |asset| asset.scale as u8);
+    same("number of draws", &expected.draws.len(), &given.draws.len())?;
+    for (expected, given) in expected.draws.iter().zip(&given.draws) {
+        let tranche = TrancheId::parse(&given.tranche_id).ok_or_else(unread)?;
+        names.tranches.pair(tranche, expected.tranche)?;
+        draw(scale, expected, given)?;
+    }
+    let status = match expected.status {
+        MovementStatus::Posted => v1::MovementStatus::Posted,
+        MovementStatus::Pending => v1::MovementStatus::Pending,
+    };
+    let charge_type = match expected.details.charge_type {
+        None => v1::ChargeType::Unspecified,
+        Some(ChargeType::Usage) => v1::ChargeType::Usage,
+        Some(ChargeType::Fixed) => v1::ChargeType::Fixed,
+    };
+    let details = &expected.details;
+    same(
+        "movement",
+        &(
+            expected.number,
+            i32::from(render::movement_type(expected.kind)),
+            i32::from(status),
+            expected.amount.to_text(scale),
+            expected.settled_after.to_text(scale),
+            i32::from(charge_type),
+            (details.feature.as_str(), details.key.as_str(), details.reference.as_str()),
+            Some(expected.effective_at),
+        ),
+        &(
+            given.sequence,
+            given.r#type,
+            given.status,
+            given.amount.clone(),
+            given.balance_after.clone(),
+            given.charge_type,
+            (given.feature.as_str(), given.idempotency_key.as_str(), given.reference.as_str()),
+            given.effective_at.as_ref().and_then(time),
+        ),
+    )?;
+    // What is due may be booked by a sweep, earlier than the model does.
+    match details.key.is_empty() {
+        true => Ok(()),
+        false => same("booked_at", &Some(expected.booked_at), &given.booked_at.as_ref().and_then(time)),
+    }
+}
+
+fn draw(scale: u8, expected: &Draw, given: &v1::Draw) -> Check {
+    let text = |amount: Amount| amount.to_text(scale);
+    same(
+        "draw",
+        &(render::kind(expected.kind), text(expected.amount), text(expected.left)),
+        &(given.kind, given.amount.clone(), given.left.clone()),
+    )
+}

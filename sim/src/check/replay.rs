@@ -1,0 +1,202 @@
+//! The history, replayed on the naive model: every answer and every balance that was read must be
+//! the model's.
+//!
+//! The model books what is due when a command comes to its wallet, the ledger also in sweeps between.
+//! Commands cannot see the difference as long as fewer items are due than one command books, and the
+//! callers keep to that.
+
+use purser_ledger::command::{Batch, Item};
+use purser_ledger::ids::Customer;
+use purser_ledger::verdict;
+use purser_model::{Effect, Model, Posted, Reply, Verdict, Wallet};
+use purser_proto::v1;
+
+use super::names::Names;
+use super::{Check, Counts, count, same};
+use crate::call::{Request, Response};
+use crate::history::Entries;
+use crate::observed::{Answered, Attempt, time};
+
+/// The model of one shard, and how it calls things.
+#[derive(Clone)]
+pub struct Replay {
+    pub model: Model,
+    pub names: Names,
+}
+
+/// A read of balances: it saw the entries up to one of these.
+struct Look<'a> {
+    attempt: &'a Attempt,
+    response: &'a v1::GetBalanceResponse,
+    at_least: u64,
+    at_most: u64,
+}
+
+impl Replay {
+    /// The model of an empty shard.
+    pub fn new() -> Replay {
+        Replay { model: Model::default(), names: Names::default() }
+    }
+
+    /// Replays all entries.
+    pub fn run(&mut self, entries: &Entries, attempts: &[&Attempt], counts: &mut Counts) -> Check {
+        let mut looks: Vec<Look<'_>> = attempts.iter().filter_map(look).collect();
+        for (index, entry) in entries {
+            looks.retain(|look| look.at_least >= *index || !self.shows(look));
+            missed(&looks, *index)?;
+            let batch = Batch::decode(&entry.batch).map_err(|damage| format!("entry {index}: {damage}"))?;
+            let now = self.model.begin_batch(batch.stamp);
+            for (item, answer) in batch.items.iter().zip(&entry.answers) {
+                same(&format!("ledger time of entry {index}"), &now, &answer.now)?;
+                self.judge(item, &answer.reply, counts)
+                    .map_err(|what| format!("entry {index}: {what}\n   to {item:?}"))?;
+            }
+        }
+        looks.retain(|look| !self.shows(look));
+        missed(&looks, u64::MAX)
+    }
+
+    fn judge(&mut self, item: &Item<'_>, reply: &verdict::Reply, counts: &mut Counts) -> Check {
+        let Item::Command { command, .. } = item else {
+            let swept = matches!(reply, verdict::Reply::Swept { .. });
+            count(counts, "sweep");
+            return same("a sweep's answer is one", &true, &swept);
+        };
+        let expected = self.model.command(command);
+        match (&expected, reply) {
+            (Reply::KeyReused, verdict::Reply::KeyReused) | (Reply::KeyTooOld, verdict::Reply::KeyTooOld) => {
+                Ok(())
+            }
+            (
+                Reply::Verdict { replayed, verdict: expected },
+                verdict::Reply::Verdict { replayed: given_replayed, verdict: given },
+            ) => {
+                same("replayed", replayed, given_replayed)?;
+                self.same_verdict(command.header.customer, expected, given)
+            }
+            _ => Err(format!("the model says {expected:?}, the ledger {reply:?}")),
+        }
+    }
+
+    fn same_verdict(
+        &mut self,
+        customer: Customer<'_>,
+        expected: &Verdict,
+        given: &verdict::Verdict,
+    ) -> Check {
+        match (expected, given) {
+            (Verdict::Denied(expected), verdict::Verdict::Denied(given)) => same("denial", expected, given),
+            (Verdict::Applied { operation, effect }, verdict::Verdict::Applied(applied)) => {
+                self.names.operations.pair(applied.operation, *operation)?;
+                self.same_effect(customer, effect, &applied.effect)
+            }
+            _ => Err(format!("the model says {expected:?}, the ledger {given:?}")),
+        }
+    }
+
+    fn same_effect(&mut self, customer: Customer<'_>, expected: &Effect, given: &verdict::Effect) -> Check {
+        match (expected, given) {
+            (Effect::Wallet(expected), verdict::Effect::Wallet(given)) => same("wallet", expected, given),
+            (
+                Effect::Posted { movements, balances, remaining },
+                verdict::Effect::Posted {
+                    movements: given,
+                    balances: given_balances,
+                    remaining: given_remaining,
+                },
+            ) => {
+                same("balances", balances, given_balances)?;
+                same("remaining", remaining, given_remaining)?;
+                same("number of movements", &movements.len(), &given.len())?;
+                movements.iter().zip(given).try_for_each(|(expected, given)| {
+                    let wallet = balances[expected.balance].wallet.as_str();
+                    self.same_posted(customer, wallet, expected, given)
+                })
+            }
+            _ => Err(format!("the model says {expected:?}, the ledger {given:?}")),
+        }
+    }
+
+    fn same_posted(
+        &mut self,
+        customer: Customer<'_>,
+        wallet: &str,
+        expected: &Posted,
+        given: &verdict::Posted,
+    ) -> Check {
+        let place = self.place(customer, wallet).ok_or("a movement of a wallet that is not there")?;
+        self.names.movements.pair(given.id, (place, expected.number))?;
+        let told = |kind, status, balance, amount| (kind, status, balance, amount);
+        same(
+            "movement",
+            &told(expected.kind, expected.status, expected.balance, expected.amount),
+            &told(given.kind, given.status, given.balance, given.amount),
+        )?;
+        same("number of draws", &expected.draws.len(), &given.draws.len())?;
+        expected.draws.iter().zip(&given.draws).try_for_each(|(expected, given)| {
+            self.names.tranches.pair(given.tranche, expected.tranche)?;
+            same(
+                "draw",
+                &(expected.kind, expected.amount, expected.left),
+                &(given.kind, given.amount, given.left),
+            )
+        })
+    }
+
+    /// The place of a wallet in the model.
+    pub fn place(&self, customer: Customer<'_>, wallet: &str) -> Option<usize> {
+        let is_it = |own: &Wallet| own.customer() == customer && own.info.wallet == wallet;
+        self.model.wallets().iter().position(is_it)
+    }
+
+    /// Whether a read shows the model as it is now.
+    fn shows(&self, look: &Look<'_>) -> bool {
+        self.differs(look.attempt.request.customer(), look.response).is_ok()
+    }
+
+    /// Holds a response against the model as it is now.
+    pub fn differs(&self, customer: Customer<'_>, response: &v1::GetBalanceResponse) -> Check {
+        let point = response.point.as_ref().and_then(|point| point.ledger_time.as_ref());
+        let now = point.and_then(time).ok_or("a read without a time")?;
+        let wallets = self.model.wallets().iter().filter(|wallet| wallet.customer() == customer);
+        let expected: Vec<_> = wallets
+            .map(|wallet| {
+                let balance = wallet.balance_when_all_is_booked(now);
+                let text = |amount: purser_ledger::amount::Amount| amount.to_text(wallet.info.asset_scale);
+                let figures = [balance.settled(), balance.available, balance.pending, balance.held].map(text);
+                (wallet.info.wallet.clone(), wallet.info.frozen, figures)
+            })
+            .collect();
+        let given: Vec<_> = response
+            .wallets
+            .iter()
+            .map(|own| {
+                let figures = own.balance.clone().unwrap_or_default();
+                let amounts = [figures.settled, figures.available, figures.pending, figures.held];
+                (figures.wallet, own.frozen, amounts)
+            })
+            .collect();
+        same("balances", &expected, &given)
+    }
+}
+
+fn look<'a>(attempt: &&'a Attempt) -> Option<Look<'a>> {
+    let attempt: &'a Attempt = attempt;
+    let (Request::GetBalance(_), Answered::Done(response)) = (&attempt.request, &attempt.answer) else {
+        return None;
+    };
+    let Response::GetBalance(response) = &**response else { return None };
+    let at_least = response.point.as_ref()?.read_index;
+    Some(Look { attempt, response, at_least, at_most: attempt.applied_by_then })
+}
+
+/// A read that can have seen only entries before this one, and shows none of them.
+fn missed(looks: &[Look<'_>], next_index: u64) -> Check {
+    match looks.iter().find(|look| look.at_most < next_index && look.at_least < next_index) {
+        None => Ok(()),
+        Some(look) => Err(format!(
+            "a read shows no state of entries {} to {}: {:?}",
+            look.at_least, look.at_most, look.attempt
+        )),
+    }
+}

@@ -1,0 +1,73 @@
+//! A node's front, where callers' messages come in: what gRPC is in production.
+//!
+//! ```text
+//!   message    route 1 (0: direct, 1: any) | wait in milliseconds 4 | call (`api::forward`)
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use purser_node::api::Api;
+use purser_node::api::forward::{Route, decode_call, encode_answer};
+use purser_node::cluster::NodeId;
+use purser_node::node::Mailroom;
+use purser_node::peer::Inbox;
+
+/// A caller's message. `wait`: how long it will wait, if any node may be asked.
+pub fn message(any_for: Option<Duration>, call: &[u8]) -> Bytes {
+    let mut message = BytesMut::with_capacity(5 + call.len());
+    message.put_u8(u8::from(any_for.is_some()));
+    message.put_u32_le(any_for.unwrap_or_default().as_millis() as u32);
+    message.put_slice(call);
+    message.freeze()
+}
+
+fn parse(message: &Bytes) -> Option<(Route, Bytes)> {
+    let wait_ms = u32::from_le_bytes(*message.get(1..)?.first_chunk::<4>()?);
+    let route = match message.first()? {
+        0 => Route::Direct,
+        1 => Route::within(Some(Duration::from_millis(wait_ms.into()))),
+        _ => return None,
+    };
+    Some((route, message.slice(5..)))
+}
+
+/// Where all messages for a node come in: other nodes' go to the mailroom, callers' to the API.
+pub struct Front {
+    nodes: BTreeSet<NodeId>,
+    mailroom: Arc<Mailroom>,
+    api: Mutex<Option<Api>>,
+}
+
+impl Front {
+    /// A front that is closed for callers.
+    pub fn new(nodes: BTreeSet<NodeId>, mailroom: Arc<Mailroom>) -> Front {
+        Front { nodes, mailroom, api: Mutex::default() }
+    }
+
+    /// Opens it.
+    pub fn open(&self, api: Api) {
+        self.mailroom.open(api.clone());
+        *self.api.lock().unwrap_or_else(PoisonError::into_inner) = Some(api);
+    }
+}
+
+impl Inbox for Front {
+    fn receive(&self, from: NodeId, message: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        if self.nodes.contains(&from) {
+            return self.mailroom.receive(from, message);
+        }
+        let api = self.api.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        async move {
+            let api = api.ok_or("this node is starting")?;
+            let (route, call) = parse(&message).ok_or("a message that does not decode")?;
+            let (name, request) = decode_call(&call).ok_or("a call that does not decode")?;
+            Ok(encode_answer(&api.dispatch(name, request, route).await))
+        }
+        .boxed()
+    }
+}

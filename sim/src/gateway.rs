@@ -1,0 +1,223 @@
+//! A caller that goes through the client library, as a gateway does. What the library sends is kept
+//! like what other callers send; what it tells the gateway is kept beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use prost::Message;
+use purser_client::{Carrier, Denial, Method, Outcome, PurserClient, Route, Write};
+use purser_node::api::forward::response_in;
+use purser_node::peer::{CallError, Transport};
+use purser_node::simulation::mark;
+use purser_proto::v1;
+use tonic::Status;
+
+use crate::call::{Request, Response};
+use crate::front;
+use crate::network::Line;
+use crate::observed::{Answered, Attempt, Told, Verdict};
+use crate::trace::now;
+use crate::workload::Callers;
+
+/// A gateway.
+pub struct Gateway {
+    client: PurserClient,
+    number: u64,
+    callers: Arc<Callers>,
+}
+
+impl Gateway {
+    /// A gateway on a line; to be made on the node that it lives on.
+    pub fn new(number: u64, seed: u64, callers: Arc<Callers>, line: Arc<Line>) -> Gateway {
+        let carrier = Wire { line, number, callers: Arc::clone(&callers) };
+        let client = PurserClient::builder(callers.node_names())
+            .carrier(Arc::new(carrier))
+            .seed(seed)
+            .build()
+            .expect("there are nodes to ask");
+        Gateway { client, number, callers }
+    }
+
+    /// Asks, and keeps what it is told. Returns a write whose outcome is unknown, as it was sent: it can be
+    /// resolved.
+    pub async fn ask(&self, request: &Request) -> Option<Request> {
+        match request.clone() {
+            Request::CreateWallet(own) => self.told(self.client.create_wallet(own.clone()).await, own),
+            Request::FreezeWallet(own) => self.told(self.client.freeze_wallet(own.clone()).await, own),
+            Request::Grant(own) => self.told(self.client.grant(own.clone()).await, own),
+            Request::Debit(own) => self.told(self.client.debit(own.clone()).await, own),
+            Request::GetBalance(own) => self.read(self.client.get_balance(own).await.err()),
+            Request::ListMovements(own) => self.read(self.client.list_movements(own).await.err()),
+            Request::Audit(own) => self.read(self.client.audit(own).await.err()),
+        }
+    }
+
+    /// Asks what became of a write. Returns it if that is still unknown.
+    pub async fn resolve(&self, request: &Request) -> Option<Request> {
+        match request.clone() {
+            Request::CreateWallet(own) => self.told(self.client.resolve(own.clone()).await, own),
+            Request::FreezeWallet(own) => self.told(self.client.resolve(own.clone()).await, own),
+            Request::Grant(own) => self.told(self.client.resolve(own.clone()).await, own),
+            Request::Debit(own) => self.told(self.client.resolve(own.clone()).await, own),
+            Request::GetBalance(_) | Request::ListMovements(_) | Request::Audit(_) => None,
+        }
+    }
+
+    fn read(&self, denied: Option<Denial>) -> Option<Request> {
+        // The answers themselves are kept where they come from the wire.
+        if let Some(denial) = denied {
+            self.callers.setting.trace.note(format_args!("c{} is denied a read: {denial}", self.number));
+        }
+        None
+    }
+
+    fn told<R>(&self, outcome: Outcome<R>, asked: R) -> Option<Request>
+    where
+        R: Write,
+        Request: From<R>,
+        Response: From<R::Response>,
+    {
+        let (request, verdict, unknown) = match outcome {
+            Outcome::Applied(response) => (asked.into(), Verdict::Applied(Box::new(response.into())), None),
+            Outcome::Denied(denial) => (asked.into(), Verdict::Denied(denial.to_string()), None),
+            Outcome::Unknown(unknown) => {
+                let sent = Request::from(unknown.request);
+                (sent.clone(), Verdict::Unknown, Some(sent))
+            }
+        };
+        self.callers.told(Told { client: self.number, request, verdict });
+        unknown
+    }
+}
+
+macro_rules! writes {
+    ($($variant:ident($request:ident) -> $response:ident),+ $(,)?) => {
+        $(
+            impl From<v1::$request> for Request {
+                fn from(request: v1::$request) -> Request {
+                    Request::$variant(request)
+                }
+            }
+
+            impl From<v1::$response> for Response {
+                fn from(response: v1::$response) -> Response {
+                    Response::$variant(response)
+                }
+            }
+        )+
+    };
+}
+
+writes! {
+    CreateWallet(CreateWalletRequest) -> CreateWalletResponse,
+    FreezeWallet(FreezeWalletRequest) -> FreezeWalletResponse,
+    Grant(GrantRequest) -> GrantResponse,
+    Debit(DebitRequest) -> DebitResponse,
+}
+
+/// The library's way to the network. Keeps every attempt, each debit of a batch by itself.
+struct Wire {
+    line: Arc<Line>,
+    number: u64,
+    callers: Arc<Callers>,
+}
+
+impl Carrier for Wire {
+    fn call(
+        &self,
+        address: &str,
+        method: Method,
+        route: Route,
+        request: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, Status>> {
+        let Some(node) = self.callers.node_named(address) else {
+            let status = purser_client::not_sent(format!("there is no {address}"));
+            return std::future::ready(Err(status)).boxed();
+        };
+        let mut kept = Kept {
+            callers: Arc::clone(&self.callers),
+            client: self.number,
+            begun: now(),
+            requests: requests_in(method, &request),
+        };
+        let name = method.name();
+        let call = [&[name.len() as u8], name.as_bytes(), &request].concat();
+        let any_for = (route == Route::Any).then_some(deadline);
+        let answer = self.line.call(node, front::message(any_for, &call), deadline);
+        async move {
+            let answer = match answer.await {
+                Ok(bytes) => response_in(&bytes),
+                Err(CallError::TimedOut(_)) => Err(Status::deadline_exceeded("no answer in time")),
+                Err(error) => Err(Status::unavailable(error.to_string())),
+            };
+            kept.note(method, &answer);
+            answer
+        }
+        .boxed()
+    }
+}
+
+fn requests_in(method: Method, request: &Bytes) -> Vec<Request> {
+    match method {
+        Method::DebitBatch => {
+            let batch = v1::DebitBatchRequest::decode(request.clone()).expect("the library's own bytes");
+            if batch.debits.len() > 1 {
+                mark("batch: several debits");
+            }
+            batch.debits.into_iter().map(Request::Debit).collect()
+        }
+        _ => Request::decode(method.name(), request).into_iter().collect(),
+    }
+}
+
+/// Requests under way. Those that the library gives up stay unknown.
+struct Kept {
+    callers: Arc<Callers>,
+    client: u64,
+    begun: Duration,
+    requests: Vec<Request>,
+}
+
+impl Kept {
+    fn note(&mut self, method: Method, answer: &Result<Bytes, Status>) {
+        let requests = std::mem::take(&mut self.requests);
+        let batch = answer.as_ref().ok().filter(|_| method == Method::DebitBatch);
+        let mut results = batch.map(|bytes| {
+            let response = v1::DebitBatchResponse::decode(bytes.clone()).expect("the node's own bytes");
+            response.results.into_iter()
+        });
+        for request in requests {
+            let answer = match (&mut results, answer) {
+                (Some(results), _) => Answered::of_result(results.next()),
+                (None, Ok(bytes)) => Answered::of(request.decode_response(bytes)),
+                (None, Err(status)) => Answered::of(Err(status.clone())),
+            };
+            self.keep(request, answer);
+        }
+    }
+
+    fn keep(&self, request: Request, answer: Answered) {
+        let applied_by_then = self.callers.applied_by_now(&request);
+        let attempt = Attempt {
+            client: self.client,
+            request,
+            begun: self.begun,
+            ended: now(),
+            answer,
+            applied_by_then,
+        };
+        self.callers.note(attempt);
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        for request in std::mem::take(&mut self.requests) {
+            self.keep(request, Answered::Unknown("given up".to_owned()));
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Deterministic fault injection: the real node, its API, groups, log and store, over a simulated
+//! network, disks and clocks, with callers, faults and an oracle. One seed is one run, the same each
+//! time.
+//!
+//! ```text
+//!   world    what the seed means        workload ── requests ──> network ──> seat: a node's process
+//!   blows    crashes, partitions …       gateway (client library)  │ front      │        │ over disk
+//!   trace    what happened, hashed      observed: what was answered         history: what was applied
+//!                                            └────────────> check <────────────┘
+//! ```
+//! It runs under `--cfg madsim` only: `make sim`.
+
+#![cfg(madsim)]
+
+pub mod blows;
+pub mod call;
+pub mod check;
+pub mod clocks;
+pub mod command;
+pub mod dice;
+pub mod disk;
+pub mod front;
+pub mod gateway;
+pub mod history;
+pub mod network;
+pub mod observed;
+pub mod referee;
+pub mod run;
+pub mod seat;
+pub mod sweep;
+pub mod trace;
+pub mod workload;
+pub mod world;

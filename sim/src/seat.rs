@@ -1,0 +1,222 @@
+//! One node's place in the world: what outlives its process, and the process itself while it runs.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use purser_node::clock::Clock;
+use purser_node::cluster::{Cluster, Founding, NodeId, NodePlace};
+use purser_node::log::{self, LogHandle, LogOptions, Recovered};
+use purser_node::node::{Mailroom, Node, Parts};
+use purser_node::raft::{Group, Machine};
+use purser_node::room::Room;
+use purser_node::shard::ShardId;
+use purser_node::storage::StateStore;
+use tokio::sync::Notify;
+
+use crate::clocks::Clocks;
+use crate::dice::Dice;
+use crate::disk::NodeDisk;
+use crate::front::Front;
+use crate::history::{History, Witnessed};
+use crate::network::Network;
+use crate::referee::Referee;
+use crate::trace::Trace;
+use crate::world::{ENTRY_BYTES_MAX, Lie, World};
+
+/// How much slower a run of the log is that stalls.
+const STALL_FACTOR: u32 = 100;
+
+/// The founding of a world's cluster: nodes `n1`, `n2` and so on, which are found under their names.
+pub fn founding(world: &World) -> Founding {
+    let place = |number: u16| NodePlace {
+        id: NodeId(uuid::Uuid::from_u128(number.into())),
+        api_address: format!("n{number}"),
+        peer_address: format!("p{number}"),
+        version: String::new(),
+    };
+    Founding {
+        cluster_id: uuid::Uuid::from_u128(0xc1),
+        shards: world.shards,
+        replicas: world.nodes,
+        nodes: (1..=world.nodes).map(place).collect(),
+    }
+}
+
+/// What all nodes share.
+pub struct Setting {
+    /// The world.
+    pub world: World,
+    /// Its cluster.
+    pub founding: Founding,
+    /// The network.
+    pub network: Network,
+    /// Its clocks.
+    pub clocks: Clocks,
+    /// Where entries are told of.
+    pub history: Arc<History>,
+    /// Who hears of broken promises.
+    pub referee: Arc<Referee>,
+    /// What happens.
+    pub trace: Arc<Trace>,
+}
+
+/// A node's place.
+pub struct Seat {
+    /// What it is called.
+    pub name: String,
+    /// Its id.
+    pub id: NodeId,
+    place: NodePlace,
+    /// How far its clock is ahead, in microseconds.
+    pub ahead_us: Arc<AtomicI64>,
+    /// Its process has ended by itself.
+    pub died: Notify,
+    /// Its log has failed: it is about to end.
+    dying: AtomicBool,
+    setting: Arc<Setting>,
+    disk: Mutex<NodeDisk>,
+    /// The node, while its process runs.
+    node: Mutex<Option<Arc<Node>>>,
+    dice: Mutex<Dice>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Seat {
+    /// A new node with an empty disk.
+    pub fn new(place: NodePlace, setting: Arc<Setting>) -> Seat {
+        let name = place.api_address.clone();
+        let dice = Dice::new(setting.world.seed, &name);
+        Seat {
+            id: place.id,
+            place,
+            ahead_us: Arc::default(),
+            died: Notify::new(),
+            dying: AtomicBool::new(false),
+            disk: Mutex::new(NodeDisk::new(&setting.world)),
+            node: Mutex::default(),
+            dice: Mutex::new(dice),
+            setting,
+            name,
+        }
+    }
+
+    /// Its disk, as it is now.
+    pub fn disk(&self) -> NodeDisk {
+        lock(&self.disk).clone()
+    }
+
+    /// From now on its disk is this one: the next process finds it.
+    pub fn set_disk(&self, disk: NodeDisk) {
+        *lock(&self.disk) = disk;
+        *lock(&self.node) = None;
+        self.dying.store(false, Ordering::Relaxed);
+    }
+
+    /// The node, while its process runs and serves.
+    pub fn node(&self) -> Option<Arc<Node>> {
+        lock(&self.node).clone()
+    }
+
+    /// Its process: runs until it is killed.
+    pub async fn run(self: Arc<Self>) {
+        let disk = self.disk();
+        self.setting.trace.note(format_args!("{} starts", self.name));
+        match self.start(&disk).await {
+            Ok(()) => self.setting.trace.note(format_args!("{} serves", self.name)),
+            Err(why) if self.may_fail(&disk) => {
+                self.setting.trace.note(format_args!("{} did not start: {why}", self.name));
+            }
+            Err(why) => self.setting.referee.fail(format!("{} does not start: {why}", self.name)),
+        }
+        std::future::pending().await
+    }
+
+    async fn start(self: &Arc<Self>, disk: &NodeDisk) -> Result<(), String> {
+        let setting = &self.setting;
+        let (log, recovered) = self.open_log(disk)?;
+        let cluster = Arc::new(Cluster::new(self.id, setting.founding.clone()));
+        let nodes: BTreeSet<NodeId> = setting.founding.nodes.iter().map(|node| node.id).collect();
+        let front = Arc::new(Front::new(nodes, Mailroom::new(cluster.clone())));
+        let line = setting.network.plug(self.id, &self.name, front.clone());
+        let mut groups = setting.world.groups.clone();
+        if setting.world.lie == Some(Lie::ClocksUnbounded) {
+            groups.clock_bound_ms = u64::MAX / 1_000_000;
+        }
+        let parts = Parts {
+            cluster,
+            place: self.place.clone(),
+            log,
+            recovered,
+            state: StateStore::memory(disk.rows.clone()).map_err(|error| error.to_string())?,
+            peers: line,
+            clock: Arc::new(Clock::Skewed(Arc::clone(&self.ahead_us))),
+            room: Arc::new(Room::over(|| Ok(u64::MAX), 1)),
+            groups,
+            ledger: self.ledger(),
+        };
+        let node = Arc::new(Node::start(parts).await.map_err(|error| format!("{error:#}"))?);
+        front.open(node.api.clone());
+        for group in node.cluster().groups().values() {
+            tokio::spawn(Arc::clone(self).watch(group.clone(), disk.clone()));
+        }
+        *lock(&self.node) = Some(node);
+        Ok(())
+    }
+
+    fn ledger(&self) -> Box<dyn Fn(ShardId) -> Arc<dyn Machine> + Send> {
+        let forgets_keys = self.setting.world.lie == Some(Lie::KeysForgotten);
+        let (name, history) = (self.name.clone(), Arc::clone(&self.setting.history));
+        Box::new(move |shard| Arc::new(Witnessed::new(shard.0, &name, forgets_keys, Arc::clone(&history))))
+    }
+
+    fn open_log(self: &Arc<Self>, disk: &NodeDisk) -> Result<(LogHandle, Recovered), String> {
+        let mut options = LogOptions::new(self.id.to_string());
+        options.segment_bytes = self.setting.world.disk.segment_bytes;
+        options.entry_bytes_max = ENTRY_BYTES_MAX as u32 + 1024;
+        options.run_bytes_max = ENTRY_BYTES_MAX as u32;
+        options.reserve_bytes = ENTRY_BYTES_MAX as u32;
+        options.retained_bytes_max = 4 * u64::from(options.segment_bytes);
+        options.group_bytes_max = u64::from(options.segment_bytes);
+        options.cache_bytes_max = u64::from(options.segment_bytes);
+        let opened = log::open(Arc::new(disk.log.clone()), options).map_err(|error| error.to_string())?;
+        let (log, mut driver, recovered) = opened;
+        if !recovered.damaged.is_empty() || recovered.unnamed_loss || !recovered.findings.is_empty() {
+            return Err(format!("its log has lost something: {recovered:?}"));
+        }
+        let seat = Arc::clone(self);
+        driver.on_fatal(Box::new(move |error| {
+            seat.setting.trace.note(format_args!("{} ends itself: {error}", seat.name));
+            seat.dying.store(true, Ordering::Relaxed);
+            seat.died.notify_one();
+        }));
+        let seat = Arc::clone(self);
+        tokio::spawn(log::simulate(driver, move || seat.run_time()));
+        Ok((log, recovered))
+    }
+
+    /// How long the next run of the log takes.
+    fn run_time(&self) -> Duration {
+        let mut dice = lock(&self.dice);
+        let disk = &self.setting.world.disk;
+        let time = dice.span(&disk.run_time);
+        if dice.chance(disk.stalls) { time * STALL_FACTOR } else { time }
+    }
+
+    /// Whether anything on it may fail now.
+    fn may_fail(&self, disk: &NodeDisk) -> bool {
+        disk.log.is_off() || self.dying.load(Ordering::Relaxed)
+    }
+
+    /// A group ends only with its log.
+    async fn watch(self: Arc<Self>, group: Group, disk: NodeDisk) {
+        let stopped = group.ended().await;
+        if !self.may_fail(&disk) {
+            self.setting.referee.fail(format!("{} stopped group {}: {stopped}", self.name, group.id().0));
+        }
+    }
+}

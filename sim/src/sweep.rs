@@ -1,0 +1,326 @@
+//! Many seeds: each in a process of its own, which is ended when it takes too long.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use crate::run::Report;
+
+/// What a seed does at least, in the mean of a sweep: simulated milliseconds, operations, faults.
+const SIMULATED_MS_MIN: u64 = 60_000;
+const OPERATIONS_MIN: u64 = 300;
+const FAULTS_MIN: u64 = 3;
+/// So many seeds are enough for each mark to have been met.
+const SEEDS_FOR_MARKS: usize = 100;
+/// What a sweep of many seeds has to have met.
+const MARKS: [&str; 26] = [
+    "applied",
+    "replayed",
+    "read",
+    "sweep",
+    "INSUFFICIENT_CREDITS",
+    "NO_ELIGIBLE_TRANCHE",
+    "IDEMPOTENCY_KEY_REUSED",
+    "KEY_TOO_OLD",
+    "WALLET_FROZEN",
+    "blow: black-out",
+    "blow: clock jump",
+    "blow: failed sync",
+    "blow: flush",
+    "blow: hand-over",
+    "blow: partition",
+    "blow: pause",
+    "blow: power cut under a write",
+    "call handed on",
+    "digests compared",
+    "entry stamped ahead refused",
+    "gateway: unknown",
+    "lead handed over",
+    "log purged",
+    "snapshot installed",
+    "uncommitted entries truncated",
+    "batch: several debits",
+];
+
+/// Which seeds, and how.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// The seeds, in this order.
+    pub seeds: Vec<u64>,
+    /// Processes at once.
+    pub jobs: usize,
+    /// Real time that one seed may take.
+    pub seed_time_max: Duration,
+}
+
+/// What a process says of its seed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// The promise that was broken, if one was.
+    pub broken: Option<String>,
+    /// The hash of the trace, in hexadecimal.
+    pub trace: String,
+    /// Its lines.
+    pub lines: u64,
+    /// Simulated milliseconds.
+    pub simulated_ms: u64,
+    /// What happened, and how often.
+    pub counts: BTreeMap<String, u64>,
+}
+
+impl Outcome {
+    /// The outcome of a run.
+    pub fn of(seed: u64, report: &Report) -> Outcome {
+        let (broken, counts) = match &report.outcome {
+            Ok(counts) => (None, counts.clone()),
+            Err(broken) => (Some(broken.clone()), BTreeMap::new()),
+        };
+        Outcome {
+            seed,
+            broken,
+            trace: format!("{:016x}", report.trace.hash),
+            lines: report.trace.lines,
+            simulated_ms: report.simulated.as_millis() as u64,
+            counts,
+        }
+    }
+
+    /// A seed whose process did not say anything that counts.
+    fn without_report(seed: u64, broken: String) -> Outcome {
+        let (trace, counts) = (String::new(), BTreeMap::new());
+        Outcome { seed, broken: Some(broken), trace, lines: 0, simulated_ms: 0, counts }
+    }
+
+    /// Tells people.
+    pub fn tell(&self) {
+        match &self.broken {
+            None => println!("seed {}: every promise was kept", self.seed),
+            Some(broken) => {
+                println!("seed {}: {broken}\n   run it again: make sim SEED={}", self.seed, self.seed)
+            }
+        }
+        let happened: Vec<String> =
+            self.counts.iter().map(|(what, often)| format!("{what} {often}")).collect();
+        if !happened.is_empty() {
+            println!("   {}", happened.join(", "));
+        }
+        println!("   trace {} ({} lines), {} ms simulated", self.trace, self.lines, self.simulated_ms);
+    }
+}
+
+/// What a sweep came to.
+#[derive(Debug, Serialize)]
+struct Summary {
+    seeds: usize,
+    failed: Vec<Outcome>,
+    real_seconds: f64,
+    simulated_seconds: f64,
+    seeds_per_second: f64,
+    simulated_per_real: f64,
+    counts: BTreeMap<String, u64>,
+    /// What the sweep did too little of.
+    missed: Vec<String>,
+}
+
+/// Where the summary goes if nobody says.
+pub fn summary_beside_program() -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("sim-summary.json"))
+}
+
+/// Runs the seeds that failed before, and then the others. True if every promise was kept.
+pub fn sweep(mut sweep: Sweep, regressions: &Path, summary: &Path) -> anyhow::Result<bool> {
+    let known = read_regressions(regressions)?;
+    sweep.seeds.retain(|seed| !known.contains(seed));
+    sweep.seeds = known.iter().copied().chain(sweep.seeds).collect();
+    let begun = now();
+    let failed_so_far = Mutex::new(0);
+    let outcomes = each(&sweep, |bar, outcome| {
+        if let Some(broken) = &outcome.broken {
+            let mut failed = failed_so_far.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            *failed += 1;
+            bar.set_message(format!("{failed} failed"));
+            bar.suspend(|| {
+                eprintln!("seed {}: {broken}\n   run it again: make sim SEED={}", outcome.seed, outcome.seed)
+            });
+        }
+    })?;
+    let real = begun.elapsed();
+    let failed: Vec<Outcome> = outcomes.iter().filter(|outcome| outcome.broken.is_some()).cloned().collect();
+    for outcome in failed.iter().filter(|outcome| !known.contains(&outcome.seed)) {
+        keep_regression(regressions, outcome)?;
+    }
+    let told = summarize(&outcomes, failed, real);
+    fs::write(summary, serde_json::to_vec_pretty(&told)?).with_context(|| summary.display().to_string())?;
+    println!(
+        "{} seeds, {} failed; {:.1} s, {:.2} seeds/s, {:.0} s simulated, {:.0} times as fast as the clock; {}",
+        told.seeds,
+        told.failed.len(),
+        told.real_seconds,
+        told.seeds_per_second,
+        told.simulated_seconds,
+        told.simulated_per_real,
+        summary.display()
+    );
+    for missed in &told.missed {
+        eprintln!("the sweep did too little: {missed}");
+    }
+    Ok(told.failed.is_empty() && told.missed.is_empty())
+}
+
+// Figures for people.
+#[allow(clippy::float_arithmetic)]
+fn summarize(outcomes: &[Outcome], failed: Vec<Outcome>, real: Duration) -> Summary {
+    let mut counts = BTreeMap::new();
+    for (what, often) in outcomes.iter().flat_map(|outcome| &outcome.counts) {
+        *counts.entry(what.clone()).or_default() += often;
+    }
+    let simulated_ms: u64 = outcomes.iter().map(|outcome| outcome.simulated_ms).sum();
+    let real_seconds = real.as_secs_f64();
+    let simulated_seconds = simulated_ms as f64 / 1_000.0;
+    let missed = missed(outcomes.len(), simulated_ms, &counts);
+    Summary {
+        missed,
+        seeds: outcomes.len(),
+        failed,
+        real_seconds,
+        simulated_seconds,
+        seeds_per_second: outcomes.len() as f64 / real_seconds,
+        simulated_per_real: simulated_seconds / real_seconds,
+        counts,
+    }
+}
+
+/// What many seeds did too little of, in words.
+fn missed(seeds: usize, simulated_ms: u64, counts: &BTreeMap<String, u64>) -> Vec<String> {
+    let count = |what: &str| counts.get(what).copied().unwrap_or(0);
+    let faults = counts.iter().filter(|(what, _)| what.starts_with("blow:")).map(|(_, often)| often).sum();
+    let done = [
+        ("simulated milliseconds", simulated_ms, SIMULATED_MS_MIN),
+        ("applied writes and reads", count("applied") + count("read"), OPERATIONS_MIN),
+        ("faults", faults, FAULTS_MIN),
+    ];
+    let too_little = done
+        .iter()
+        .filter(|(_, done, min)| *done < min * seeds as u64)
+        .map(|(what, done, min)| format!("{what}: {} a seed, and not {min}", done / (seeds as u64).max(1)));
+    let unmet = MARKS.iter().filter(|mark| seeds >= SEEDS_FOR_MARKS && count(mark) == 0);
+    too_little.chain(unmet.map(|mark| format!("never met: {mark}"))).collect()
+}
+
+/// Runs each seed twice, in two processes. True if the traces are the same.
+pub fn meta(sweep: &Sweep) -> anyhow::Result<bool> {
+    let twice =
+        Sweep { seeds: sweep.seeds.iter().flat_map(|seed| [*seed, *seed]).collect(), ..sweep.clone() };
+    let outcomes = each(&twice, |_, _| {})?;
+    let mut firsts: BTreeMap<u64, Outcome> = BTreeMap::new();
+    let mut differing = 0;
+    for outcome in outcomes {
+        match firsts.get(&outcome.seed) {
+            None => drop(firsts.insert(outcome.seed, outcome)),
+            Some(first) if *first == outcome && !outcome.trace.is_empty() => {}
+            Some(first) => {
+                differing += 1;
+                eprintln!("seed {}: two runs, two traces\n   {first:?}\n   {outcome:?}", outcome.seed);
+            }
+        }
+    }
+    println!("{} seeds run twice, {differing} with two traces", sweep.seeds.len());
+    Ok(differing == 0)
+}
+
+/// Runs all seeds, several at once; gives the outcomes in the order of the seeds.
+fn each(sweep: &Sweep, seen: impl Fn(&ProgressBar, &Outcome) + Sync) -> anyhow::Result<Vec<Outcome>> {
+    let program = std::env::current_exe()?;
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {per_sec}, {eta} left  {msg}")?;
+    let bar = ProgressBar::new(sweep.seeds.len() as u64).with_style(style);
+    let next = Mutex::new(0..sweep.seeds.len());
+    let outcomes: Mutex<BTreeMap<usize, Outcome>> = Mutex::default();
+    thread::scope(|scope| {
+        for _ in 0..sweep.jobs {
+            scope.spawn(|| {
+                loop {
+                    let place = next.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
+                    let Some(place) = place else { return };
+                    let outcome = run_in_process(&program, sweep.seeds[place], sweep.seed_time_max);
+                    seen(&bar, &outcome);
+                    bar.inc(1);
+                    outcomes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(place, outcome);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    Ok(outcomes.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).into_values().collect())
+}
+
+fn run_in_process(program: &Path, seed: u64, time_max: Duration) -> Outcome {
+    run_child(program, seed, time_max)
+        .unwrap_or_else(|error| Outcome::without_report(seed, format!("its process failed: {error}")))
+}
+
+fn run_child(program: &Path, seed: u64, time_max: Duration) -> io::Result<Outcome> {
+    let mut child = Command::new(program)
+        .args(["run", "--json", "--seed", &seed.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
+    let (said, heard) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        let read = output.read_to_string(&mut text).map(|_| text);
+        // Nobody hears it where the time was over.
+        let _ = said.send(read);
+    });
+    let text = match heard.recv_timeout(time_max) {
+        Ok(text) => Some(text?),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+            child.kill()?;
+            None
+        }
+    };
+    let status = child.wait()?;
+    let _ = reader.join();
+    let Some(text) = text else {
+        return Ok(Outcome::without_report(seed, format!("no end in {} s", time_max.as_secs())));
+    };
+    serde_json::from_str(text.trim())
+        .map_err(|error| io::Error::other(format!("it ended with {status} and said {text:?}: {error}")))
+}
+
+/// The seeds of a file: one a line, `#` begins a comment.
+fn read_regressions(path: &Path) -> anyhow::Result<Vec<u64>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let seeds = lines.filter(|line| !line.is_empty()).map(str::parse::<u64>);
+    seeds.collect::<Result<_, _>>().with_context(|| format!("{}: not a seed", path.display()))
+}
+
+fn keep_regression(path: &Path, outcome: &Outcome) -> anyhow::Result<()> {
+    let why = outcome.broken.as_deref().and_then(|broken| broken.lines().next()).unwrap_or_default();
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    writeln!(file, "{} # {why}", outcome.seed).with_context(|| path.display().to_string())
+}
+
+// The one place where the simulation's program reads the real clock.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,188 @@
+//! What a seed means: the size of the world, its load, and which faults strike it. Every kind of
+//! fault is left out in a share of the seeds, so that each is met alone and with others; in one seed
+//! of ten nothing fails at all.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use purser_node::raft::GroupConfig;
+use purser_node::simulation::Bug;
+
+use crate::dice::Dice;
+
+/// The longest entry: far more than the load needs, and it fits the smallest segment.
+pub const ENTRY_BYTES_MAX: usize = 64 * 1024;
+
+/// One simulated world.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The seed that it was drawn from.
+    pub seed: u64,
+    /// Nodes of the cluster, each with a replica of every shard.
+    pub nodes: u16,
+    /// Shards of the cluster.
+    pub shards: u16,
+    /// Callers.
+    pub clients: u64,
+    /// So many of a thousand of them use the client library.
+    pub gateways: u64,
+    /// Customers that they act for.
+    pub customers: u64,
+    /// How long there is load and faults.
+    pub storm: Duration,
+    /// A caller's pause between two requests.
+    pub think: RangeInclusive<Duration>,
+    /// The network.
+    pub network: NetworkWorld,
+    /// Every node's disk.
+    pub disk: DiskWorld,
+    /// Every node's clock.
+    pub clock: ClockWorld,
+    /// Every node's groups.
+    pub groups: GroupConfig,
+    /// What strikes nodes from outside, and how often one after the other.
+    pub blows: Vec<(u64, Blow)>,
+    /// The pause between two blows.
+    pub between_blows: RangeInclusive<Duration>,
+    /// The first node's clock is a year ahead, in a few tests.
+    pub clock_a_year_ahead: bool,
+    /// What is broken on purpose, to see whether it is found out; no seed draws one.
+    pub lie: Option<Lie>,
+}
+
+/// A promise broken on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// A power cut takes a disk back to what it was when the process began, synced or not.
+    DiskForgets,
+    /// Verdicts are not kept under their keys.
+    KeysForgotten,
+    /// Followers take entries of whatever time.
+    ClocksUnbounded,
+    /// A bug in the node itself.
+    Planted(Bug),
+}
+
+/// How the network carries messages. Shares are of a thousand.
+#[derive(Clone, Debug)]
+pub struct NetworkWorld {
+    /// How long a message is on its way.
+    pub delay: RangeInclusive<Duration>,
+    /// Messages that never arrive.
+    pub lost: u64,
+    /// Messages that arrive twice.
+    pub doubled: u64,
+    /// Messages that arrive late, after others that were sent later.
+    pub late: u64,
+    /// Messages under which the stream to their receiver breaks.
+    pub breaks: u64,
+}
+
+/// How a disk works.
+#[derive(Clone, Debug)]
+pub struct DiskWorld {
+    /// How long a run of the log takes to become durable.
+    pub run_time: RangeInclusive<Duration>,
+    /// Runs of a thousand that take a hundred times as long.
+    pub stalls: u64,
+    /// Families flush by themselves after so many writes.
+    pub flush_after_writes: Option<u64>,
+    /// How long a segment of the log is.
+    pub segment_bytes: u32,
+}
+
+/// How a clock is wrong.
+#[derive(Clone, Debug)]
+pub struct ClockWorld {
+    /// How far it is off from the start, at most.
+    pub skew_max: Duration,
+    /// How far it jumps, at most, when it does.
+    pub jump_max: Duration,
+}
+
+/// What strikes a node from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blow {
+    /// The power fails, at once.
+    PowerCut,
+    /// The power fails in the middle of something that the disk does.
+    PowerCutUnderWrite,
+    /// The process is killed; the machine stays on.
+    ProcessKill,
+    /// A sync of the log fails, and the process ends by itself.
+    FailedSync,
+    /// The node does nothing for a while, and does not notice.
+    Pause,
+    /// The clock jumps, forwards or backwards.
+    ClockJump,
+    /// Nothing passes between the node and some others, in one direction or in both.
+    Partition,
+    /// Rows are flushed and the log is purged.
+    Flush,
+    /// The node gives up the lead of all that it leads.
+    HandOver,
+    /// The power fails everywhere.
+    BlackOut,
+}
+
+impl World {
+    /// The world of a seed.
+    pub fn of(seed: u64) -> World {
+        let dice = &mut Dice::new(seed, "world");
+        let ms = Duration::from_millis;
+        let calm = dice.chance(100);
+        let mut on = |often: u64| !calm && dice.chance(often);
+        let [lossy, wide, slow_disk, wrong_clocks, flushing] = [500, 300, 300, 600, 500].map(&mut on);
+        let struck: Vec<(u64, Blow)> = [
+            (3, Blow::PowerCut),
+            (4, Blow::PowerCutUnderWrite),
+            (3, Blow::ProcessKill),
+            (1, Blow::FailedSync),
+            (2, Blow::Pause),
+            (2, Blow::ClockJump),
+            (3, Blow::Partition),
+            (2, Blow::Flush),
+            (2, Blow::HandOver),
+            (1, Blow::BlackOut),
+        ]
+        .into_iter()
+        .filter(|(_, blow)| on(700) && (*blow != Blow::ClockJump || wrong_clocks))
+        .collect();
+        World {
+            seed,
+            nodes: *dice.pick(&[1, 3, 3, 3, 3]),
+            shards: *dice.pick(&[1, 2, 4]),
+            clients: dice.within(2..=12),
+            gateways: *dice.pick(&[0, 400, 400, 1_000]),
+            customers: dice.within(1..=6),
+            storm: Duration::from_secs(dice.within(45..=75)),
+            think: ms(1)..=ms(*dice.pick(&[5, 20, 100])),
+            network: NetworkWorld {
+                delay: ms(1)..=ms(if wide { dice.within(50..=200) } else { dice.within(2..=10) }),
+                lost: if lossy { dice.within(0..=50) } else { 0 },
+                doubled: if lossy { dice.within(0..=100) } else { 0 },
+                late: if lossy { dice.within(0..=50) } else { 0 },
+                breaks: if lossy { dice.within(0..=10) } else { 0 },
+            },
+            disk: DiskWorld {
+                run_time: ms(1)..=ms(if slow_disk { dice.within(10..=60) } else { dice.within(1..=5) }),
+                stalls: if slow_disk { dice.within(0..=20) } else { 0 },
+                flush_after_writes: flushing.then(|| dice.within(1..=200)),
+                segment_bytes: *dice.pick(&[256 * 1024, 1024 * 1024]),
+            },
+            clock: ClockWorld {
+                skew_max: ms(if wrong_clocks { *dice.pick(&[10, 400, 5_000]) } else { 0 }),
+                jump_max: Duration::from_secs(*dice.pick(&[1, 60, 3_600])),
+            },
+            groups: GroupConfig {
+                entries_kept_max: *dice.pick(&[0, 20, 4_096]),
+                command_bytes_max: ENTRY_BYTES_MAX,
+                ..if wide { GroupConfig::far_apart() } else { GroupConfig::default() }
+            },
+            blows: struck,
+            between_blows: ms(100)..=ms(dice.within(1_000..=15_000)),
+            clock_a_year_ahead: false,
+            lie: None,
+        }
+    }
+}
