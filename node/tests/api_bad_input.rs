@@ -160,6 +160,10 @@ const LISTS: &[Case<v1::ListMovementsRequest>] = &[
     ),
     (|own| own.operation_id = "op_".to_owned(), INVALID, "operation_id"),
     (|own| own.booked_from = Some(prost_types::Timestamp { seconds: 0, nanos: -1 }), INVALID, "booked_from"),
+    (|own| own.types = vec![v1::MovementType::Granted.into(), 99], INVALID, "types"),
+    (|own| own.types = vec![0], INVALID, "types"),
+    (|own| own.kinds = vec![99], INVALID, "kinds"),
+    (|own| own.kinds = vec![Purchased.into(), 0], INVALID, "kinds"),
 ];
 
 const BALANCES: &[Case<v1::GetBalanceRequest>] = &[

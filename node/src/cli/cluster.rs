@@ -1,6 +1,7 @@
 //! `purser cluster`: found one, and see how it does.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use purser_proto::v1::{
@@ -27,13 +28,18 @@ const REPLICAS_DEFAULT: u32 = 3;
 /// Shards of a cluster that does not say.
 const SHARDS_DEFAULT: u32 = 16;
 
+/// How long `cluster init` waits until the new cluster serves, and how often it looks.
+const READY_WAIT: Duration = Duration::from_secs(20);
+const READY_LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// What may be done with a cluster.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
     /// Found a cluster of nodes that were started and wait for it
     #[command(after_help = "\
 The nodes are asked who they are, and then told of the cluster that they make. Run again after a failure
-it goes on where it stopped: a cluster is never founded twice.
+it goes on where it stopped: a cluster is never founded twice. It ends when every shard has a leader, and
+with exit code 1 if that takes more than 20 seconds.
 
 Examples:
   purser cluster init --nodes 127.0.0.1:7480,127.0.0.1:7580,127.0.0.1:7680
@@ -102,7 +108,11 @@ impl InitArgs {
                 founded.push(told.api_address.clone());
             }
         }
-        Ok(show_founded(&founding, &founded))
+        let troubles = match asked.first() {
+            Some(first) => ready(&first.session).await,
+            None => Vec::new(),
+        };
+        Ok(show_founded(&founding, &founded, &troubles))
     }
 
     /// The cluster to found: the one that a node already knows, or a new one.
@@ -156,7 +166,25 @@ async fn ask(globals: &Globals, address: &str) -> Result<Asked, Failure> {
     Ok(Asked { session, told })
 }
 
-fn show_founded(founding: &FoundRequest, told: &[String]) -> Answer {
+/// Waits until the cluster serves; what is wrong if it does not in time.
+async fn ready(session: &Session) -> Vec<String> {
+    eprintln!("waiting until every shard has a leader");
+    let until = tokio::time::Instant::now() + READY_WAIT;
+    loop {
+        let status = session.cluster().get_status(session.request(GetStatusRequest {})).await;
+        let wrong = match status {
+            Ok(status) => troubles(status.get_ref()),
+            // The node goes from waiting to serving.
+            Err(status) => vec![status.message().to_owned()],
+        };
+        if wrong.is_empty() || tokio::time::Instant::now() >= until {
+            return wrong;
+        }
+        tokio::time::sleep(READY_LOOK_EVERY).await;
+    }
+}
+
+fn show_founded(founding: &FoundRequest, told: &[String], troubles: &[String]) -> Answer {
     let mut text = match told.len() {
         0 => format!("cluster {} was founded before: nothing to do", founding.cluster_id),
         _ => format!("cluster {} is founded", founding.cluster_id),
@@ -170,8 +198,12 @@ fn show_founded(founding: &FoundRequest, told: &[String]) -> Answer {
     if let Some(first) = founding.nodes.first() {
         text.push_str(&format!("\n  purser --server http://{} cluster status", first.api_address));
     }
-    let json = json!({ "founding": json::shape(founding), "told": told });
-    Answer::new(text, json)
+    for trouble in troubles {
+        text.push_str(&format!("\n! {trouble}"));
+    }
+    let json = json!({ "founding": json::shape(founding), "told": told, "troubles": troubles });
+    let exit = if troubles.is_empty() { Exit::Done } else { Exit::Refused };
+    Answer::new(text, json).with_exit(exit)
 }
 
 fn show_status(status: &GetStatusResponse) -> Answer {
