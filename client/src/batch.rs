@@ -121,8 +121,10 @@ impl Inner {
     /// What is open, by whom to ask.
     fn groups(&self, items: &[Item]) -> Vec<Group> {
         let mut groups: BTreeMap<(Arc<str>, Route), Group> = BTreeMap::new();
+        // Whom to ask may change while this goes on; debits of one customer all go the same way.
+        let mut targets: BTreeMap<Place, Target> = BTreeMap::new();
         for (number, item) in items.iter().enumerate().filter(|(_, item)| item.answer.is_none()) {
-            let target = self.target(item.place, None);
+            let target = targets.entry(item.place).or_insert_with(|| self.target(item.place, None)).clone();
             let key = (target.node.address.clone(), target.route);
             groups.entry(key).or_insert(Group { target, numbers: Vec::new() }).numbers.push(number);
         }

@@ -190,12 +190,12 @@ impl PurserClient {
     /// [`Outcome::Unknown`] if there was no answer in all that time, or the write is older than half a
     /// day: then a verdict may have been forgotten. It can be called again.
     ///
-    /// Takes [`Unknown::request`], or the same request from where a caller has kept it; one without key
-    /// or `valid_until` was never sent, and is denied.
+    /// Takes [`Unknown::request`], or the same request from where a caller has kept it. Without the key and
+    /// the `valid_until` that it was sent with nothing can be found out: it stays unknown.
     pub async fn resolve<R: Write>(&self, request: R) -> Outcome<R> {
         let (false, Some(valid_until)) = (request.idempotency_key().is_empty(), request.valid_until()) else {
             let why = "only a request with the key and the valid_until that it was sent with can be resolved";
-            return Outcome::Denied(Denial::own(Reason::InvalidArgument, why));
+            return Outcome::Unknown(Unknown { request, cause: Denial::own(Reason::InvalidArgument, why) });
         };
         let left = since_1970(valid_until).saturating_sub(self.inner.chance.now());
         let _admitted = match self.inner.admit() {

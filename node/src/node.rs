@@ -10,10 +10,11 @@ use anyhow::Context;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
+use tokio::sync::Semaphore;
 
 use crate::api::Api;
 use crate::clock::Clock;
-use crate::cluster::meta::MetaMachine;
+use crate::cluster::meta::{MetaCommand, MetaMachine};
 use crate::cluster::{self, Cluster, META, NodeId, NodePlace};
 use crate::log::{GroupId, LogHandle, Recovered};
 use crate::peer::message::Kind;
@@ -27,6 +28,9 @@ use crate::storage::StateStore;
 const FLUSH_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the leaders compare the states of their replicas.
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
+/// Calls of other nodes that are worked on at once: fewer than a peer's stream has room for, so that
+/// they never keep the groups' messages waiting.
+const CALLS_MAX: usize = 2_048;
 /// How long a node that goes away gives one shard to bring its rows to disk.
 const FLUSH_AT_CLOSE_MAX: Duration = Duration::from_secs(10);
 
@@ -82,8 +86,16 @@ impl Node {
         let mut groups = BTreeMap::new();
         for (id, replica) in replicas_here(&cluster) {
             let options = options_of(&cluster, id, replica, &config, &network, &clock, &ledger);
-            let group = Group::open(options, log.clone(), &state).await;
-            groups.insert(id, group.with_context(|| name_of(id))?);
+            match Group::open(options, log.clone(), &state).await {
+                Ok(group) => drop(groups.insert(id, group)),
+                // The others have it too: they serve it, and this node serves the rest.
+                Err(error) if cluster.founding().replicas > 1 => {
+                    let why = error.to_string();
+                    tracing::error!(group = id.0, why, "this replica is not served: replace it");
+                    cluster.note_broken(id, why);
+                }
+                Err(error) => return Err(error).with_context(|| name_of(id)),
+            }
         }
         let shards: Arc<BTreeMap<ShardId, Shard>> = Arc::new(
             groups
@@ -121,6 +133,13 @@ impl Node {
             group.ready().await?;
         }
         Ok(())
+    }
+
+    /// Gives up the lead of every group, and takes none that is handed to it from now on: the node is
+    /// going away.
+    pub async fn leave(&self) {
+        self.cluster.groups().values().for_each(Group::leave);
+        self.hand_over().await;
     }
 
     /// Gives up the lead of every group, as far as another replica can take it.
@@ -167,12 +186,13 @@ impl Node {
 pub struct Mailroom {
     cluster: Arc<Cluster>,
     api: RwLock<Option<Api>>,
+    calls: Arc<Semaphore>,
 }
 
 impl Mailroom {
     /// Hands messages to the groups of a cluster, and to an API that comes later.
     pub fn new(cluster: Arc<Cluster>) -> Arc<Mailroom> {
-        Arc::new(Mailroom { cluster, api: RwLock::default() })
+        Arc::new(Mailroom { cluster, api: RwLock::default(), calls: Arc::new(Semaphore::new(CALLS_MAX)) })
     }
 
     /// From now on calls are answered.
@@ -199,11 +219,23 @@ impl Inbox for Mailroom {
                 None => refused("no such group here, or not yet"),
             },
             Kind::Call => match &*self.api.read().unwrap_or_else(PoisonError::into_inner) {
-                Some(api) => api.receive(body),
+                Some(api) => match Arc::clone(&self.calls).try_acquire_owned() {
+                    Ok(permit) => {
+                        let answer = api.receive(body);
+                        async move {
+                            let _permit = permit;
+                            answer.await
+                        }
+                        .boxed()
+                    }
+                    Err(_) => refused("too many calls of other nodes wait here"),
+                },
                 None => refused("this node is starting"),
             },
             Kind::Meta => match self.cluster.group(META) {
                 Some(meta) => async move {
+                    // What is in the log has to be applied by every replica: nothing else gets there.
+                    MetaCommand::decode(&body).map_err(|damage| format!("not a command: {damage}"))?;
                     let proposed = meta.propose(body).await.map_err(|error| error.to_string())?;
                     Ok(Bytes::copy_from_slice(&proposed.log_index.to_le_bytes()))
                 }
@@ -274,9 +306,14 @@ fn refuse_lost_groups(cluster: &Cluster, recovered: &Recovered, store: &StateSto
         anyhow::ensure!(
             !rows && !recovered.unnamed_loss,
             "the log knows nothing of {}, which {}: the log is damaged or not this store's. \
-             Restore both from one copy, or start with an empty directory",
+             {}",
             name_of(group),
-            if rows { "has rows" } else { "may have been lost from it" }
+            if rows { "has rows" } else { "may have been lost from it" },
+            if cluster.founding().replicas > 1 {
+                "Replace this node: an older copy of its log must never vote again"
+            } else {
+                "Restore both from one copy, or start with an empty directory"
+            }
         );
     }
     Ok(())

@@ -183,12 +183,24 @@ impl Server {
     /// Starts the node of a founded cluster.
     pub async fn start(self) -> anyhow::Result<Running> {
         let place = self.place()?;
-        let Server { config, listeners, descriptor, readiness, .. } = self;
+        let Server { config, listeners, mut descriptor, readiness, .. } = self;
         let cluster = Cluster::of(&descriptor).context("no cluster was founded with this node yet")?;
         let cluster = Arc::new(cluster);
         cluster.moved(place.id, place.peer_address.clone());
         let identity = identity(&cluster);
         let (log, writer, recovered) = open_log(&config, identity.clone())?;
+        let nothing = recovered.groups.is_empty() && recovered.damaged.is_empty();
+        anyhow::ensure!(
+            !(descriptor.begun && nothing),
+            "{} has lost its log, and with it votes and what others count on it to have: it must not go on \
+             under the same id. {}",
+            config.data.display(),
+            if cluster.founding().replicas > 1 {
+                "Mount the disk that holds it, or replace this node"
+            } else {
+                "Mount the disk that holds it, or restore the whole directory from a copy"
+            }
+        );
         let mut options = StoreOptions::new(identity);
         options.block_cache_bytes = config.cache_mib << 20;
         let state = StateStore::open(config.data.join("state"), options)
@@ -228,6 +240,7 @@ impl Server {
             ledger: Box::new(crate::node::ledger),
         };
         let node = Node::start(parts).await?;
+        descriptor.begin(&config.data)?;
         if clock.is_test() {
             clock.set(last_time(&node)?.max(clock.now()))?;
         }
@@ -436,7 +449,7 @@ impl Running {
                 readiness.drain();
                 health.set_not_serving::<LedgerServer<Api>>().await;
                 // Still serving: what comes meanwhile is handed on to the new leaders.
-                node.hand_over().await;
+                node.leave().await;
                 node.api.drain();
                 tracing::info!("stopping: no new requests are taken, those in flight are finished");
                 drained.send_replace(true);

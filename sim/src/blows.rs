@@ -31,7 +31,7 @@ const OPERATIONS_MAX: u64 = 60;
 const PLANNED_MAX: Duration = Duration::from_secs(2);
 
 /// What the blows are called in the counts.
-const NAMES: [(Blow, &str); 10] = [
+const NAMES: [(Blow, &str); 11] = [
     (Blow::PowerCut, "blow: power cut"),
     (Blow::PowerCutUnderWrite, "blow: power cut under a write"),
     (Blow::ProcessKill, "blow: process killed"),
@@ -42,6 +42,7 @@ const NAMES: [(Blow, &str); 10] = [
     (Blow::Flush, "blow: flush"),
     (Blow::HandOver, "blow: hand-over"),
     (Blow::BlackOut, "blow: black-out"),
+    (Blow::Rot, "blow: rot"),
 ];
 
 /// One node and what may happen to it.
@@ -133,6 +134,13 @@ impl Strike {
                 self.power_cut().await;
             }
             Blow::ProcessKill => self.kill().await,
+            Blow::Rot => {
+                let first = !self.setting.rotten.swap(true, Ordering::Relaxed);
+                if first {
+                    self.node.seat.rot(&mut self.dice);
+                }
+                self.power_cut().await;
+            }
             Blow::FailedSync => {
                 let after = self.dice.within(0..=20);
                 self.node.seat.disk().log.fail_sync(after);

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use madsim::runtime::{Handle, Runtime};
@@ -103,8 +104,16 @@ async fn simulate(world: World, trace: Arc<Trace>) -> Seen {
         _ => None,
     };
     simulation::plant(bug);
-    let setting =
-        Arc::new(Setting { world, founding, network, clocks, history, referee: Arc::clone(&referee), trace });
+    let setting = Arc::new(Setting {
+        world,
+        founding,
+        network,
+        clocks,
+        rotten: AtomicBool::new(false),
+        history,
+        referee: Arc::clone(&referee),
+        trace,
+    });
     tokio::select! {
         biased;
         broken = referee.broken() => Err(broken),

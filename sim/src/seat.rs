@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use purser_node::clock::Clock;
 use purser_node::cluster::{Cluster, Founding, NodeId, NodePlace};
-use purser_node::log::{self, LogHandle, LogOptions, Recovered};
+use purser_node::log::{self, Disk, LogHandle, LogOptions, Recovered};
 use purser_node::node::{Mailroom, Node, Parts};
 use purser_node::raft::{Group, Machine};
 use purser_node::room::Room;
 use purser_node::shard::ShardId;
+use purser_node::simulation::mark;
 use purser_node::storage::StateStore;
 use tokio::sync::Notify;
 
@@ -54,6 +55,8 @@ pub struct Setting {
     pub network: Network,
     /// Its clocks.
     pub clocks: Clocks,
+    /// A node's log has rotted.
+    pub rotten: AtomicBool,
     /// Where entries are told of.
     pub history: Arc<History>,
     /// Who hears of broken promises.
@@ -75,6 +78,8 @@ pub struct Seat {
     pub died: Notify,
     /// Its log has failed: it is about to end.
     dying: AtomicBool,
+    /// Its log has rotted: it may do without some groups, or not start at all.
+    rotten: AtomicBool,
     setting: Arc<Setting>,
     disk: Mutex<NodeDisk>,
     /// The node, while its process runs.
@@ -97,6 +102,7 @@ impl Seat {
             ahead_us: Arc::default(),
             died: Notify::new(),
             dying: AtomicBool::new(false),
+            rotten: AtomicBool::new(false),
             disk: Mutex::new(NodeDisk::new(&setting.world)),
             node: Mutex::default(),
             dice: Mutex::new(dice),
@@ -108,6 +114,20 @@ impl Seat {
     /// Its disk, as it is now.
     pub fn disk(&self) -> NodeDisk {
         lock(&self.disk).clone()
+    }
+
+    /// Changes a byte of its log, somewhere in what was ever written.
+    pub fn rot(&self, dice: &mut Dice) {
+        let log = self.disk().log;
+        let mut names = log.list().unwrap_or_default();
+        names.sort();
+        let name = dice.pick(&names).clone();
+        let written = log.contents(&name).unwrap_or_default();
+        let used = written.iter().rposition(|byte| *byte != 0).map_or(1, |last| last as u64 + 1);
+        let (offset, mask) = (dice.within(0..=used - 1), dice.within(1..=255) as u8);
+        let struck = log.rot(&name, offset, mask);
+        self.setting.trace.note(format_args!("{} rots {name} at {offset}: {struck}", self.name));
+        self.rotten.store(true, Ordering::Relaxed);
     }
 
     /// From now on its disk is this one: the next process finds it.
@@ -185,7 +205,11 @@ impl Seat {
         options.cache_bytes_max = u64::from(options.segment_bytes);
         let opened = log::open(Arc::new(disk.log.clone()), options).map_err(|error| error.to_string())?;
         let (log, mut driver, recovered) = opened;
-        if !recovered.damaged.is_empty() || recovered.unnamed_loss || !recovered.findings.is_empty() {
+        let lost = !recovered.damaged.is_empty() || recovered.unnamed_loss || !recovered.findings.is_empty();
+        if lost && self.rotten.load(Ordering::Relaxed) {
+            mark("log rot found");
+            self.setting.trace.note(format_args!("{} has lost something: {recovered:?}", self.name));
+        } else if lost {
             return Err(format!("its log has lost something: {recovered:?}"));
         }
         let seat = Arc::clone(self);
@@ -209,7 +233,7 @@ impl Seat {
 
     /// Whether anything on it may fail now.
     fn may_fail(&self, disk: &NodeDisk) -> bool {
-        disk.log.is_off() || self.dying.load(Ordering::Relaxed)
+        disk.log.is_off() || self.dying.load(Ordering::Relaxed) || self.rotten.load(Ordering::Relaxed)
     }
 
     /// A group ends only with its log.

@@ -23,7 +23,7 @@ const FAULTS_MIN: u64 = 3;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
-const MARKS: [&str; 26] = [
+const MARKS: [&str; 27] = [
     "applied",
     "replayed",
     "read",
@@ -47,6 +47,7 @@ const MARKS: [&str; 26] = [
     "gateway: unknown",
     "lead handed over",
     "log purged",
+    "log rot found",
     "snapshot installed",
     "uncommitted entries truncated",
     "batch: several debits",

@@ -123,6 +123,9 @@ pub enum Blow {
     HandOver,
     /// The power fails everywhere.
     BlackOut,
+    /// The power fails, and a byte of the log is another one afterwards. It strikes one node of a world
+    /// at most: nobody replaces it.
+    Rot,
 }
 
 impl World {
@@ -148,7 +151,7 @@ impl World {
         .into_iter()
         .filter(|(_, blow)| on(700) && (*blow != Blow::ClockJump || wrong_clocks))
         .collect();
-        World {
+        let mut world = World {
             seed,
             nodes: *dice.pick(&[1, 3, 3, 3, 3]),
             shards: *dice.pick(&[1, 2, 4]),
@@ -183,6 +186,11 @@ impl World {
             between_blows: ms(100)..=ms(dice.within(1_000..=15_000)),
             clock_a_year_ahead: false,
             lie: None,
+        };
+        // Drawn last: what was drawn before stays as it was.
+        if world.nodes > 1 && !world.blows.is_empty() && dice.chance(200) {
+            world.blows.push((3, Blow::Rot));
         }
+        world
     }
 }

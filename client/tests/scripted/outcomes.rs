@@ -119,13 +119,13 @@ async fn a_write_that_is_too_old_is_proved_never_to_have_been_applied_unless_a_v
 }
 
 #[tokio::test]
-async fn a_request_that_was_never_sent_cannot_be_resolved() {
+async fn a_request_without_what_it_was_sent_with_stays_unknown() {
     let only = node();
     let client = impatient(&[&only]).await;
     let keyless = client.resolve(debit("acme")).await;
-    assert!(matches!(keyless, Outcome::Denied(denial) if denial.reason == v1::Reason::InvalidArgument));
+    assert!(matches!(keyless, Outcome::Unknown(own) if own.cause.reason == v1::Reason::InvalidArgument));
     let request = v1::DebitRequest { idempotency_key: "mine".to_owned(), ..debit("acme") };
-    assert!(matches!(client.resolve(request).await, Outcome::Denied(_)), "without valid_until it is another");
+    assert!(matches!(client.resolve(request).await, Outcome::Unknown(_)), "the client put in a valid_until");
     assert_eq!(only.seen().len(), 0);
 }
 

@@ -15,7 +15,7 @@ use purser_proto::v1;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use super::forward::{Attempts, Route};
+use super::forward::{Attempts, Route, unsettled};
 use super::refusal::{self, malformed};
 use super::shape::{Fault, Shape};
 use super::{Api, commands};
@@ -64,36 +64,46 @@ impl Api {
     ) -> Vec<v1::DebitResult> {
         let mut results = self.debits_here(shard, debits, detail).await;
         let Route::Any(until) = route else { return results };
+        let open = |results: &[v1::DebitResult]| -> Vec<usize> {
+            (0..debits.len()).filter(|place| is_not_leader(&results[*place])).collect()
+        };
+        let mut places = open(&results);
+        if places.is_empty() {
+            return results;
+        }
+        let Ok(_permit) = self.handing_on.try_acquire() else {
+            let status =
+                refusal::unavailable("too many calls wait for other nodes; try again with the same key");
+            places.into_iter().for_each(|place| results[place] = refused(&status));
+            return results;
+        };
         let mut attempts = Attempts::until(until);
-        loop {
-            let places: Vec<usize> =
-                (0..debits.len()).filter(|place| is_not_leader(&results[*place])).collect();
+        while let Some(left) = attempts.left() {
+            if let Some(node) = self.candidate(shard, attempts.made()) {
+                let debits = places.iter().map(|place| debits[*place].clone()).collect();
+                let request = v1::DebitBatchRequest { debits, detail: detail.into() };
+                let answer: Option<Result<v1::DebitBatchResponse, Status>> =
+                    self.ask(node, "debit_batch", &request, left).await;
+                let told = answer.and_then(Result::ok).map(|answer| answer.results);
+                if let Some(told) = told.filter(|told| told.len() == places.len()) {
+                    places.iter().zip(told).for_each(|(place, result)| results[*place] = settled(result));
+                    places = open(&results);
+                    if places.is_empty() {
+                        return results;
+                    }
+                }
+            }
+            attempts.pause().await;
+            // Leadership may have come here meanwhile.
+            let part: Vec<&v1::DebitRequest> = places.iter().map(|place| debits[*place]).collect();
+            let told = self.debits_here(shard, &part, detail).await;
+            places.iter().zip(told).for_each(|(place, result)| results[*place] = settled(result));
+            places = open(&results);
             if places.is_empty() {
                 return results;
             }
-            let Some(left) = attempts.left() else { return results };
-            let part: Vec<&v1::DebitRequest> = places.iter().map(|place| debits[*place]).collect();
-            let told = match self.candidate(shard, attempts.made()) {
-                Some(node) => {
-                    let debits = part.iter().map(|debit| (*debit).clone()).collect();
-                    let request = v1::DebitBatchRequest { debits, detail: detail.into() };
-                    let answer: Option<Result<v1::DebitBatchResponse, Status>> =
-                        self.ask(node, "debit_batch", &request, left).await;
-                    answer.and_then(Result::ok).map(|answer| answer.results)
-                }
-                None => None,
-            };
-            let told = match told.filter(|told| told.len() == places.len()) {
-                Some(told) => told,
-                None => {
-                    attempts.pause().await;
-                    self.debits_here(shard, &part, detail).await
-                }
-            };
-            for (place, result) in places.into_iter().zip(told) {
-                results[place] = result;
-            }
         }
+        results
     }
 
     /// Debits of one shard that this node leads. A malformed one is refused in its place; the others go
@@ -128,6 +138,18 @@ impl Api {
             });
         }
         results
+    }
+}
+
+/// The result of an attempt that was not the first: see `forward::settled`.
+fn settled(result: v1::DebitResult) -> v1::DebitResult {
+    use v1::debit_result::Outcome;
+    match &result.outcome {
+        Some(Outcome::Refused(refusal)) if refusal.reason == "INVALID_ARGUMENT" => {
+            let status = Status::invalid_argument(refusal.message.clone());
+            refused(&refusal::unavailable(unsettled(&status)))
+        }
+        _ => result,
     }
 }
 

@@ -101,6 +101,16 @@ impl Api {
             };
             groups.push(v1::GroupStatus { group: id.0, replicas: vec![replica] });
         }
+        for (id, why) in self.cluster.broken() {
+            let replica = v1::ReplicaStatus {
+                replica_id: state.replica_on(id, own).map_or(0, |own| own.0),
+                node_id: own.to_string(),
+                reachable: true,
+                stopped: why,
+                ..Default::default()
+            };
+            groups.push(v1::GroupStatus { group: id.0, replicas: vec![replica] });
+        }
         let node = v1::NodeStatus {
             place: state.nodes.get(&own).map(place),
             reachable: true,

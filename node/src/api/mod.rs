@@ -41,6 +41,7 @@ use crate::peer::Transport;
 use crate::shard::{Outcome, Placed, ReadPoint, Shard, ShardError, ShardId, Witness};
 use crate::storage::ShardView;
 use forward::UNDER_WAY_MAX;
+use reads::AUDITS_MAX;
 use refusal::{Pairs, malformed, refuse};
 use stream::Drain;
 
@@ -53,6 +54,7 @@ pub struct Api {
     cluster: Arc<Cluster>,
     peers: Arc<dyn Transport>,
     handing_on: Arc<Semaphore>,
+    audits: Arc<Semaphore>,
     drain: Arc<Drain>,
 }
 
@@ -99,7 +101,8 @@ impl Api {
     ) -> Api {
         let map = cluster.founding().map();
         let handing_on = Arc::new(Semaphore::new(UNDER_WAY_MAX));
-        Api { shards, map, clock, cluster, peers, handing_on, drain: Arc::default() }
+        let audits = Arc::new(Semaphore::new(AUDITS_MAX));
+        Api { shards, map, clock, cluster, peers, handing_on, audits, drain: Arc::default() }
     }
 
     /// The node is going away: streams take nothing more in, finish what is under way, and end.

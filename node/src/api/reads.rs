@@ -1,6 +1,8 @@
 //! Reads: wallets, balances, tranches, movements, dry runs, audits. Each is linearizable and judged
 //! at one read point.
 
+use std::sync::Arc;
+
 use purser_ledger::amount::{Amount, Asset};
 use purser_ledger::audit;
 use purser_ledger::ids::{Customer, ID_BYTES_MAX, RecordId, TrancheId};
@@ -25,6 +27,8 @@ const LOOKED_AT_MAX: usize = 10_000;
 const EXPIRING_DAYS_MAX: u32 = 3_660;
 /// Most findings of one audit.
 const FINDINGS_MAX: usize = 1_000;
+/// Audits at once on one node.
+pub(super) const AUDITS_MAX: usize = 4;
 
 /// One consistent look at a customer.
 struct Look<'a> {
@@ -280,13 +284,35 @@ impl Api {
     }
 
     /// Computes balances and hash chains again.
+    ///
+    /// It may read millions of rows: on a thread of its own, and few at once.
     pub async fn audit(&self, request: &v1::AuditRequest) -> Result<v1::AuditResponse, Status> {
         let look = self.look(&request.namespace, &request.customer).await?;
+        let (point, view) = (look.point, look.view);
+        let permit = Arc::clone(&self.audits).try_acquire_owned().map_err(|_| {
+            refusal::unavailable(format!("{AUDITS_MAX} audits are under way on this node; try again"))
+        })?;
+        let request = request.clone();
+        // The simulation has one thread, and runs it there.
+        #[cfg_attr(madsim, allow(deprecated))]
+        let audit = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let mut shape = Shape::new();
+            let customer = shape.customer(&request.namespace, &request.customer);
+            let customer = shape.finish(customer).map_err(malformed)?;
+            Look { customer, point, view }.audit(&request)
+        });
+        audit.await.map_err(|_| refusal::unavailable("the audit was given up"))?
+    }
+}
+
+impl Look<'_> {
+    fn audit(&self, request: &v1::AuditRequest) -> Result<v1::AuditResponse, Status> {
         let mut response =
-            v1::AuditResponse { point: Some(render::read_point(&look.point)), ..Default::default() };
-        for info in look.named_or_all(&request.wallet)? {
-            let report = audit::audit(&look.view, look.customer, &info.wallet)
-                .map_err(|error| refusal::unread(error, &look.pairs(&info.wallet)))?;
+            v1::AuditResponse { point: Some(render::read_point(&self.point)), ..Default::default() };
+        for info in self.named_or_all(&request.wallet)? {
+            let report = audit::audit(&self.view, self.customer, &info.wallet)
+                .map_err(|error| refusal::unread(error, &self.pairs(&info.wallet)))?;
             let room = FINDINGS_MAX - response.findings.len();
             let found = report.findings.into_iter().take(room);
             response

@@ -28,6 +28,9 @@ pub struct Descriptor {
     pub test_clock: bool,
     /// The cluster, once it was founded.
     pub founding: Option<Founding>,
+    /// Whether the node has served its replicas: from then on there is a log.
+    #[serde(default)]
+    pub begun: bool,
 }
 
 /// A data directory that cannot be used. Nothing in it was touched.
@@ -108,7 +111,7 @@ impl Descriptor {
             return Err(DirectoryError::Foreign(path.to_owned()));
         }
         let node_id = NodeId(uuid::Uuid::new_v4());
-        let descriptor = Descriptor { format: FORMAT, node_id, test_clock, founding: None };
+        let descriptor = Descriptor { format: FORMAT, node_id, test_clock, founding: None, begun: false };
         descriptor.write(path).map_err(io_error)?;
         Ok(Opened { descriptor, fresh: true })
     }
@@ -126,6 +129,16 @@ impl Descriptor {
         let founded = Descriptor { founding: Some(founding), ..self.clone() };
         founded.write(path).map_err(|source| DirectoryError::Io { path: path.to_owned(), source })?;
         *self = founded;
+        Ok(())
+    }
+
+    /// Writes down that there is a log: see `begun`.
+    pub fn begin(&mut self, path: &Path) -> Result<(), DirectoryError> {
+        if !self.begun {
+            let begun = Descriptor { begun: true, ..self.clone() };
+            begun.write(path).map_err(|source| DirectoryError::Io { path: path.to_owned(), source })?;
+            *self = begun;
+        }
         Ok(())
     }
 

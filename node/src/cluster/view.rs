@@ -32,13 +32,22 @@ pub struct Cluster {
     /// Where nodes said that they are, when they dialled: newer than what the meta group knows.
     moved: Mutex<BTreeMap<NodeId, String>>,
     groups: RwLock<Arc<Groups>>,
+    /// The replicas here that cannot be served, and why.
+    broken: Mutex<BTreeMap<GroupId, String>>,
 }
 
 impl Cluster {
     /// What a node knows when it starts: the founding.
     pub fn new(own: NodeId, founding: Founding) -> Cluster {
         let state = RwLock::new(Arc::new(founding.state()));
-        Cluster { own, founding, state, moved: Mutex::default(), groups: RwLock::default() }
+        Cluster {
+            own,
+            founding,
+            state,
+            moved: Mutex::default(),
+            groups: RwLock::default(),
+            broken: Mutex::default(),
+        }
     }
 
     /// What a founded node knows when it starts; `None` before that.
@@ -79,6 +88,16 @@ impl Cluster {
     /// The groups here; none until they are open.
     pub fn groups(&self) -> Arc<Groups> {
         Arc::clone(&self.groups.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A replica here cannot be served.
+    pub fn note_broken(&self, group: GroupId, why: String) {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(group, why);
+    }
+
+    /// The replicas here that cannot be served, and why.
+    pub fn broken(&self) -> BTreeMap<GroupId, String> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A group, if it has a replica here.

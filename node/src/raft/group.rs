@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -91,6 +92,8 @@ pub(super) struct Inner {
     pub clock_bound: Span,
     pub flushing: tokio::sync::Mutex<()>,
     pub handing_over: tokio::sync::Mutex<()>,
+    /// The node is going away.
+    pub leaving: AtomicBool,
 }
 
 impl Drop for Inner {

@@ -126,6 +126,7 @@ impl Group {
             clock_bound,
             flushing: tokio::sync::Mutex::default(),
             handing_over: tokio::sync::Mutex::default(),
+            leaving: Default::default(),
         };
         let inner = Arc::new(inner);
         tokio::spawn(clock_bound::look_after(Arc::downgrade(&inner), inner.link.refusals.clone()));

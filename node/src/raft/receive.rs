@@ -2,10 +2,12 @@
 //! openraft. Nothing waits here; what is given back does.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use openraft::EntryPayload;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 
@@ -13,6 +15,9 @@ use super::clock_bound::ClockBound;
 use super::group::Inner;
 use super::types::{LogId, TypeConfig};
 use super::wire::{self, Answer, Rpc};
+
+/// What the log takes for an entry besides its command, at most.
+const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
 /// An answer on its way, or why there is none: for people, and in the other side's log.
 pub(super) type Answering = BoxFuture<'static, Result<Bytes, String>>;
@@ -34,6 +39,9 @@ impl Inner {
                 Ok(Answer::Vote(response))
             }
             .boxed(),
+            Rpc::Transfer(_) if self.leaving.load(Ordering::Relaxed) => {
+                return Err("this node is going away: it takes no lead".to_owned());
+            }
             Rpc::Transfer(request) => async move {
                 let response = inner.raft.handle_transfer_leader(request).await;
                 Ok(Answer::Transfer(response.map_err(|fatal| inner.stopped(&fatal).0)?))
@@ -74,9 +82,26 @@ impl Inner {
             );
             return async move { Ok(Answer::ClockAhead(ahead)) }.boxed();
         }
+        if !self.has_room(&request) {
+            return async { Ok(Answer::Again) }.boxed();
+        }
         let answered = self.intake.append(request);
         let inner = Arc::clone(self);
         async move { answered.await.map_err(|_| inner.stopped(&"it ended").0) }.boxed()
+    }
+
+    /// Whether the log takes these entries. openraft ends a group whose log refuses one; asked again when
+    /// there is room, this one goes on.
+    fn has_room(&self, request: &AppendEntriesRequest<TypeConfig>) -> bool {
+        let bytes = request.entries.iter().map(|entry| match &entry.payload {
+            EntryPayload::Normal(command) => command.0.len() as u64 + ENTRY_OVERHEAD_BYTES,
+            EntryPayload::Blank | EntryPayload::Membership(_) => ENTRY_OVERHEAD_BYTES,
+        });
+        let has_room = request.entries.is_empty() || self.log.has_room(bytes.sum());
+        if !has_room {
+            tracing::warn!(group = self.link.group.0, "the log has no room for a leader's entries");
+        }
+        has_room
     }
 
     /// Whether an entry is in the log. Reads it: for rare questions.

@@ -97,7 +97,10 @@ pub enum ShardError {
 impl From<ProposeError> for ShardError {
     fn from(error: ProposeError) -> ShardError {
         match error {
-            ProposeError::NotLeader { .. } | ProposeError::Overtaken { .. } => ShardError::NotLeader,
+            ProposeError::NotLeader { .. }
+            | ProposeError::Overtaken { .. }
+            | ProposeError::ClockAhead { .. }
+            | ProposeError::Diverged { .. } => ShardError::NotLeader,
             ProposeError::NoSpace => ShardError::NoSpace,
             other => ShardError::Failed(other.to_string()),
         }
