@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup run build test sim verify fix demo bench bench-layout
+.PHONY: help setup run build test sim verify fix demo bench bench-layout instructions
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,3 +54,7 @@ bench-layout: ## How many plain debits one core applies a second (the layout gat
 	@scripts/setup
 	@cargo run --locked -p purser-bench -- layout --wallets 10000
 	@cargo run --locked -p purser-bench -- layout --wallets 1000000
+
+instructions: ## Count the instructions of a debit: more than 3 % above what is written down fails
+	@scripts/setup
+	@scripts/instructions
