@@ -98,8 +98,8 @@ struct Verbose {
 
 async fn ready(State(own): State<Observed>, Query(how): Query<Verbose>) -> (StatusCode, String) {
     let mut lines = vec![("draining", !own.readiness.draining())];
-    let led = own.shards.values().all(|shard| shard.group().leading().is_some());
-    lines.push(("leaders", led));
+    let in_touch = own.shards.values().all(|shard| shard.group().is_in_touch());
+    lines.push(("majorities", in_touch));
     let ready = lines.iter().all(|(_, fine)| *fine);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if how.verbose.is_none() {

@@ -115,7 +115,7 @@ fn health_and_metrics_are_served_over_http() {
     assert_eq!(get(&server.admin, "/readyz"), (fine.clone(), "ok\n".to_owned()));
     let (status, verbose) = get(&server.admin, "/readyz?verbose");
     assert_eq!(status, fine);
-    assert!(verbose.contains("[+] leaders"), "{verbose}");
+    assert!(verbose.contains("[+] majorities"), "{verbose}");
     let (status, metrics) = get(&server.admin, "/metrics");
     assert_eq!(status, fine);
     for name in ["purser_requests_total", "purser_log_syncs_total", "purser_shard_leader{shard=\"1\"} 1"] {

@@ -83,6 +83,27 @@ fn a_replica_that_is_not_among_the_founders_waits_to_be_added() {
 }
 
 #[test]
+fn a_replica_that_is_cut_off_from_the_others_is_not_in_touch_until_they_are_back() {
+    runtime().block_on(async {
+        let mut cluster = Cluster::start(3).await;
+        let leader = cluster.leader().await;
+        let numbers = cluster.numbers();
+        for number in &numbers {
+            eventually("in touch", || cluster.group(*number).is_in_touch().then_some(())).await;
+        }
+        let others: Vec<u64> = numbers.into_iter().filter(|other| *other != leader).collect();
+        for other in &others {
+            cluster.stop(*other).await;
+        }
+        eventually("out of touch", || (!cluster.group(leader).is_in_touch()).then_some(())).await;
+        cluster.open(others[0]).await;
+        eventually("in touch again", || cluster.group(others[0]).is_in_touch().then_some(())).await;
+        eventually("in touch again", || cluster.group(leader).is_in_touch().then_some(())).await;
+        cluster.stop_all().await;
+    });
+}
+
+#[test]
 fn a_write_is_answered_when_a_majority_holds_it_and_not_before() {
     runtime().block_on(async {
         let mut cluster = Cluster::start(3).await;

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use openraft::impls::OneshotResponder;
 use openraft::raft::ReadPolicy;
 use openraft::{Raft, ServerState};
 use purser_ledger::time::Span;
+use tokio::time::Instant;
 
 use super::codec;
 use super::digest::Digests;
@@ -94,6 +95,8 @@ pub(super) struct Inner {
     pub handing_over: tokio::sync::Mutex<()>,
     /// The node is going away.
     pub leaving: AtomicBool,
+    /// When the leader of the term was heard of last.
+    pub heard: Mutex<Instant>,
 }
 
 impl Drop for Inner {
@@ -103,6 +106,11 @@ impl Drop for Inner {
 }
 
 impl Inner {
+    /// When the leader was heard of last.
+    pub fn last_heard(&self) -> Instant {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The reason, in the words of whoever failed first.
     pub fn stopped(&self, otherwise: &dyn fmt::Display) -> Stopped {
         let failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::entry::RaftEntry;
 use openraft::{EntryPayload, Raft};
 use purser_ledger::time::Span;
+
+use tokio::time::Instant;
 
 use super::clock_bound;
 use super::codec;
@@ -127,6 +129,7 @@ impl Group {
             flushing: tokio::sync::Mutex::default(),
             handing_over: tokio::sync::Mutex::default(),
             leaving: Default::default(),
+            heard: Mutex::new(Instant::now()),
         };
         let inner = Arc::new(inner);
         tokio::spawn(clock_bound::look_after(Arc::downgrade(&inner), inner.link.refusals.clone()));

@@ -1,8 +1,8 @@
 //! What a replica does with a message of another one: checks that it is meant, and hands it to
 //! openraft. Nothing waits here; what is given back does.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -10,6 +10,8 @@ use futures_util::future::BoxFuture;
 use openraft::EntryPayload;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError};
+
+use tokio::time::Instant;
 
 use super::clock_bound::ClockBound;
 use super::group::Inner;
@@ -71,6 +73,7 @@ impl Inner {
             let higher = Answer::Append(Err(StreamAppendError::HigherVote(vote)));
             return async { Ok(higher) }.boxed();
         }
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let bound = ClockBound { now: self.clock.now(), ahead_max: self.clock_bound };
         if let Err(ahead) = bound.cut(&mut request, self.machine.as_ref(), |id| self.holds(id)) {
             tracing::warn!(
