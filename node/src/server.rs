@@ -240,7 +240,10 @@ impl Server {
             ledger: Box::new(crate::node::ledger),
         };
         let node = Node::start(parts).await?;
-        descriptor.begin(&config.data)?;
+        // A node may have no replica yet, and then nothing is in its log.
+        if !node.cluster().groups().is_empty() {
+            descriptor.begin(&config.data)?;
+        }
         if clock.is_test() {
             clock.set(last_time(&node)?.max(clock.now()))?;
         }

@@ -162,6 +162,11 @@ async fn any_node_answers_for_every_customer() {
         let refused = other.debit(debit_request(&customer, "main", "71")).await.expect_err("too much");
         assert_eq!(reason(&refused), "INSUFFICIENT_CREDITS");
         assert_eq!(pair(&refused, "available"), "70");
+        for member in &members {
+            let half = debit_request(&customer, "main", "0.5");
+            let refused = member.ledger().await.debit(half).await.expect_err("whole credits only");
+            assert_eq!(reason(&refused), "INVALID_AMOUNT_PRECISION");
+        }
     }
     for member in members {
         member.stop().await;

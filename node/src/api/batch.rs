@@ -15,7 +15,7 @@ use purser_proto::v1;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use super::forward::{Attempts, Route, unsettled};
+use super::forward::{Attempts, Route, is_of_the_shape, unsettled};
 use super::refusal::{self, malformed};
 use super::shape::{Fault, Shape};
 use super::{Api, commands};
@@ -145,9 +145,8 @@ impl Api {
 fn settled(result: v1::DebitResult) -> v1::DebitResult {
     use v1::debit_result::Outcome;
     match &result.outcome {
-        Some(Outcome::Refused(refusal)) if refusal.reason == "INVALID_ARGUMENT" => {
-            let status = Status::invalid_argument(refusal.message.clone());
-            refused(&refusal::unavailable(unsettled(&status)))
+        Some(Outcome::Refused(told)) if is_of_the_shape(&told.reason, &told.metadata) => {
+            refused(&refusal::unavailable(unsettled(&told.message)))
         }
         _ => result,
     }

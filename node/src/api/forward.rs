@@ -20,6 +20,7 @@ use purser_ledger::ids::Customer;
 use purser_proto::v1;
 use tokio::time::Instant;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::methods::{AboutCustomer, for_each_method};
 use super::{Api, refusal};
@@ -221,16 +222,27 @@ impl Api {
 /// taken then, and its outcome is not known.
 fn settled<R>(answer: Result<R, Status>) -> Result<R, Status> {
     match answer {
-        Err(status) if status.code() == Code::InvalidArgument => {
-            Err(refusal::unavailable(unsettled(&status)))
-        }
+        Err(status) if is_unsettled(&status) => Err(refusal::unavailable(unsettled(status.message()))),
         answer => answer,
     }
 }
 
+fn is_unsettled(status: &Status) -> bool {
+    status.get_details_error_info().is_some_and(|info| is_of_the_shape(&info.reason, &info.metadata))
+}
+
+/// Whether a refusal is about a request's shape by the clock of the node that refused it. A verdict, which
+/// says where it stands, is not: it was looked up under the key.
+pub(super) fn is_of_the_shape<'m, M>(reason: &str, metadata: M) -> bool
+where
+    M: IntoIterator<Item = (&'m String, &'m String)>,
+{
+    reason == "INVALID_ARGUMENT" && metadata.into_iter().all(|(name, _)| name != "log_index")
+}
+
 /// What is said where an attempt after the first was refused as malformed.
-pub(super) fn unsettled(status: &Status) -> String {
-    format!("an attempt at another node may have had its effect; then: {}", status.message())
+pub(super) fn unsettled(told: &str) -> String {
+    format!("an attempt at another node may have had its effect; then: {told}")
 }
 
 fn decode<Q: Message + Default>(request: Bytes) -> Result<Q, Status> {
@@ -322,6 +334,19 @@ mod tests {
         assert_eq!(status.code(), Code::Unavailable);
         assert!(status.message().contains("too far ahead"), "{status}");
         assert!(settled(Ok(())).is_ok());
+    }
+
+    #[test]
+    fn a_verdict_and_a_limit_stay_what_they_are_after_another_attempt() {
+        let judged = refusal::Pairs::from([("log_index".to_owned(), "7".to_owned())]);
+        for (reason, pairs) in [
+            ("INVALID_AMOUNT_PRECISION", judged.clone()),
+            ("INVALID_ARGUMENT", judged),
+            ("LIMIT_EXCEEDED", refusal::Pairs::new()),
+        ] {
+            let answer: Result<(), _> = settled(Err(refusal::refuse(reason, "no", pairs)));
+            assert_eq!(answer.map_err(|status| status.code()), Err(Code::InvalidArgument), "{reason}");
+        }
     }
 
     #[test]

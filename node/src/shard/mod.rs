@@ -242,7 +242,10 @@ impl Inner {
         let term = self.term();
         let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = self.clock.now().max(floor.of(term));
-        *floor = Floor { term, time: stamp };
+        // Whoever has just lost the lead of this term knows of no leader: the floor of the term stays.
+        if term >= floor.term {
+            *floor = Floor { term, time: stamp };
+        }
         stamp
     }
 
