@@ -39,6 +39,17 @@ impl Clocks {
         self.changes().push(Since { at: now(), ahead_us });
     }
 
+    /// The simulated time at which a right clock shows what any clock has shown.
+    pub fn highest_shown(&self) -> Duration {
+        let changes = self.changes();
+        let ends = changes.iter().skip(1).map(|next| next.at).chain([now()]);
+        let shown = changes.iter().zip(ends).map(|(since, end)| {
+            let ahead_us = since.ahead_us.iter().copied().max().unwrap_or(0);
+            end + Duration::from_micros(ahead_us.max(0).unsigned_abs())
+        });
+        shown.max().unwrap_or_default()
+    }
+
     /// When the run began, in microseconds since 1970, and all changes since.
     pub fn told(&self) -> (u64, Vec<Since>) {
         (self.began_us, self.changes().clone())

@@ -28,8 +28,9 @@ use crate::trace::{Digest, Trace, now};
 use crate::workload::{Callers, Client};
 use crate::world::{Lie, World};
 
-/// Simulated time after which a run that has not ended never will.
-const SIMULATED_MAX: Duration = Duration::from_secs(1_200);
+/// Simulated time after which a run that has not ended never will. Few take more than some minutes, but
+/// clocks may be hours ahead.
+const SIMULATED_MAX: Duration = Duration::from_hours(6);
 /// How often the trace takes a draw of madsim's own randomness: two runs that differ anywhere differ
 /// there soon.
 const PULSE: Duration = Duration::from_millis(250);

@@ -45,6 +45,9 @@ pub fn founding(world: &World) -> Founding {
     }
 }
 
+/// How long writes may take to go on once the clocks let them.
+const AFTER_CLOCKS: Duration = Duration::from_secs(30);
+
 /// What all nodes share.
 pub struct Setting {
     /// The world.
@@ -63,6 +66,19 @@ pub struct Setting {
     pub referee: Arc<Referee>,
     /// What happens.
     pub trace: Arc<Trace>,
+}
+
+impl Setting {
+    /// Until when a write may be left without an answer though nothing fails any more. One node in three
+    /// may fail; where one is lost for good and the clock of a second one ran ahead, what that one
+    /// proposed has to wait until its time has come.
+    pub fn patience_ends(&self) -> Duration {
+        if self.rotten.load(Ordering::Relaxed) {
+            self.clocks.highest_shown() + AFTER_CLOCKS
+        } else {
+            Duration::ZERO
+        }
+    }
 }
 
 /// A node's place.

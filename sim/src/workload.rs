@@ -37,7 +37,7 @@ const PATIENCE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100).
 /// How long the end gives one attempt, and how many of them it makes: what then has no answer never
 /// will.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
-const LAST_ATTEMPTS_MAX: u32 = 60;
+const LAST_ATTEMPTS_MAX: usize = 60;
 const LAST_PAUSE: Duration = Duration::from_millis(200);
 
 type WalletOf = (&'static str, u32, v1::ChargeScope, v1::BurnPolicy);
@@ -195,7 +195,7 @@ impl Client {
             while let Some(still) = gateway.resolve(&request).await {
                 request = still;
                 turns += 1;
-                if turns == LAST_ATTEMPTS_MAX {
+                if turns >= LAST_ATTEMPTS_MAX {
                     self.give_up(&request).await;
                 }
                 tokio::time::sleep(LAST_PAUSE).await;
@@ -203,7 +203,11 @@ impl Client {
         }
     }
 
+    /// Ends the run, unless there is a reason to wait on.
     async fn give_up(&self, request: &Request) {
+        if now() < self.callers.setting.patience_ends() {
+            return;
+        }
         let what = format!("nothing fails any more, and there is no answer to {request:?}");
         self.callers.setting.referee.fail(what);
         std::future::pending().await
@@ -211,16 +215,19 @@ impl Client {
 
     /// Asks until there is an answer: to be called when nothing fails any more.
     pub async fn answer_to(&self, request: &Request) -> Answered {
-        for turn in 0..LAST_ATTEMPTS_MAX {
-            let node = self.nodes[turn as usize % self.nodes.len()];
+        let mut turns = 0;
+        loop {
+            let node = self.nodes[turns % self.nodes.len()];
             let answer = self.attempt(node, true, request, LAST_PATIENCE).await;
             if !answer.is_unknown() {
                 return answer;
             }
+            turns += 1;
+            if turns >= LAST_ATTEMPTS_MAX {
+                self.give_up(request).await;
+            }
             tokio::time::sleep(LAST_PAUSE).await;
         }
-        self.give_up(request).await;
-        unreachable!("the run has ended")
     }
 
     /// Sends requests at once, and each again under its key until it has an answer or its turns are

@@ -5,6 +5,10 @@
 //!   `Unreachable`, which openraft asks again only after a while.
 //! - Appends are sent as a stream: several are under way at once, in order, and their answers are
 //!   yielded in that order. The first that fails ends the stream; openraft begins another one.
+//! - Messages may overtake each other where a connection is made anew. An append that arrives before
+//!   the one that it follows is said to conflict, at an entry which the other side has when the answer
+//!   is read. openraft must not see such an answer: it would look for the replica's last entry below
+//!   what it knows the replica to have, and send it the same snapshot for ever.
 //! - Every call is bounded in time.
 
 use std::future::Future;
@@ -23,7 +27,7 @@ use openraft::network::{
     RaftNetworkFactory,
 };
 use openraft::raft::{
-    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, type_config::alias::SnapshotOf};
@@ -39,6 +43,7 @@ use crate::cluster::NodeId;
 use crate::log::GroupId;
 use crate::peer::message::Kind;
 use crate::peer::{CallError, Transport};
+use crate::simulation;
 
 /// Appends under way to one replica: enough to fill the way there while the disk at its end works.
 const APPENDS_UNDER_WAY_MAX: usize = 8;
@@ -216,6 +221,20 @@ impl Peer {
     }
 }
 
+/// An answer, unless it is of an append that overtook another one of the same stream. `acknowledged`: the
+/// last entry that the stream's answers told of so far.
+fn unless_overtaken(appended: Appended, acknowledged: &mut Option<LogId>) -> Appended {
+    match &appended {
+        Ok(Ok(upto)) => *acknowledged = (*acknowledged).max(*upto),
+        Ok(Err(StreamAppendError::Conflict(at))) if acknowledged.is_some_and(|id| at.index <= id.index) => {
+            simulation::mark("append overtook another");
+            return Err(NetworkError::from_string("the append arrived before the one that it follows").into());
+        }
+        _ => {}
+    }
+    appended
+}
+
 fn decoded(answer: Bytes) -> Result<Answer, CallError> {
     wire::decode_answer(&answer).map_err(|error| CallError::Unreachable(error.to_string()))
 }
@@ -231,10 +250,11 @@ impl NetStreamAppend<TypeConfig> for Peer {
     {
         let ttl = option.hard_ttl();
         let answers = input.map(move |request| self.append(request, ttl)).buffered(APPENDS_UNDER_WAY_MAX);
-        let answers = stream::unfold(Some(Box::pin(answers)), |answers| async move {
-            let mut answers = answers?;
+        let answers = stream::unfold(Some((Box::pin(answers), None)), |state| async move {
+            let (mut answers, mut acknowledged) = state?;
             let (appended, goes_on) = answers.next().await?;
-            Some((appended, goes_on.then_some(answers)))
+            let appended = unless_overtaken(appended, &mut acknowledged);
+            Some((appended, goes_on.then_some((answers, acknowledged))))
         });
         async move { Ok(answers.boxed()) }.boxed()
     }
@@ -308,5 +328,28 @@ impl NetBackoff<TypeConfig> for Peer {
     /// openraft's own.
     fn backoff(&self) -> Option<Backoff> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::log_id;
+    use super::*;
+
+    /// What openraft sees of a stream's answers.
+    fn seen(answers: Vec<StreamAppendResult<TypeConfig>>) -> Vec<Appended> {
+        let mut acknowledged = None;
+        answers.into_iter().map(|answer| unless_overtaken(Ok(answer), &mut acknowledged)).collect()
+    }
+
+    #[test]
+    fn a_conflict_at_an_entry_that_the_stream_has_brought_is_a_failure_of_the_network() {
+        let conflict = |index| Err(StreamAppendError::Conflict(log_id(3, index)));
+        let brought = |index| Ok(Some(log_id(3, index)));
+        let seen = seen(vec![conflict(9), brought(7), brought(8), conflict(8), conflict(9)]);
+        assert_eq!(seen[0], Ok(conflict(9)), "nothing was brought yet");
+        assert_eq!(seen[1..3], [Ok(brought(7)), Ok(brought(8))]);
+        assert!(matches!(seen[3], Err(RPCError::Network(_))), "{:?}", seen[3]);
+        assert_eq!(seen[4], Ok(conflict(9)), "beyond what was brought");
     }
 }
