@@ -1,8 +1,8 @@
-//! Stories of lists of commands in a shard's batcher, below the API.
+//! Stories of commands in a shard's batcher, below the API.
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,16 +13,20 @@ use purser_ledger::command::{
     TrancheKind, TrancheSpec, encode_command,
 };
 use purser_ledger::ids::Customer;
+use purser_ledger::store::LocalDamage;
 use purser_ledger::time::{Span, Time};
 use purser_ledger::verdict::{Reply, Verdict};
 use purser_node::clock::Clock;
 use purser_node::cluster::NodeId;
 use purser_node::log::{self, GroupId, LogOptions, LogWriter, RealDisk};
 use purser_node::peer::{Answer, CallError, Transport};
-use purser_node::raft::{Group, GroupConfig, GroupOptions, LedgerMachine, Network, ReplicaId, Whereabouts};
+use purser_node::raft::{
+    Group, GroupConfig, GroupOptions, LedgerMachine, Machine, Network, Outcome as Judged, ReplicaId,
+    Whereabouts,
+};
 use purser_node::room::Room;
 use purser_node::shard::{CommandList, Outcome, Shard, ShardError, ShardId, Sweeping};
-use purser_node::storage::{StateStore, StoreOptions};
+use purser_node::storage::{ShardStore, StateStore, StoreOptions};
 
 /// What a batch puts around a command of a kilobyte: its kind and its length.
 const ITEM_BYTES: usize = 3;
@@ -43,7 +47,7 @@ impl Whereabouts for Nobody {
 }
 
 /// A shard whose group takes no entry above 64 KiB, though the batcher makes entries of a megabyte.
-async fn start(directory: &Path) -> (Shard, LogWriter, StateStore) {
+async fn start(directory: &Path, machine: Arc<dyn Machine>) -> (Shard, LogWriter, StateStore) {
     std::fs::create_dir_all(directory.join("log")).expect("a log directory");
     let disk = RealDisk::open(directory.join("log")).expect("a disk");
     let (log, driver, _) = log::open(Arc::new(disk), LogOptions::new("node")).expect("the log opens");
@@ -58,7 +62,7 @@ async fn start(directory: &Path) -> (Shard, LogWriter, StateStore) {
         network: Network::new([0; 16], Arc::new(Nobody), Arc::new(Nobody)),
         clock: Arc::new(Clock::System),
         config: GroupConfig { command_bytes_max: 64 << 10, ..GroupConfig::default() },
-        machine: Arc::new(LedgerMachine::new(0)),
+        machine,
     };
     let group = Group::open(options, log, &state).await.expect("the group opens");
     group.ready().await.expect("the group leads");
@@ -142,7 +146,7 @@ fn keys(prefix: &str, count: usize) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_an_entry_of_a_list_is_refused_so_is_what_follows_it_and_nothing_before_or_after() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (shard, writer, state) = start(folder.path()).await;
+    let (shard, writer, state) = start(folder.path(), Arc::new(LedgerMachine::new(0))).await;
     wallet_with_credits(&shard).await;
     // A megabyte, which the group refuses, and ten commands more, which it would take.
     let note = "x".repeat(1_000);
@@ -160,6 +164,73 @@ async fn where_an_entry_of_a_list_is_refused_so_is_what_follows_it_and_nothing_b
     let places: Vec<_> = before.iter().chain(&after).map(applied).collect();
     assert_eq!(places.len(), 20);
     assert!(places.is_sorted());
+    shard.group().shutdown().await.expect("the group ends");
+    drop((shard, state));
+    writer.stop();
+}
+
+/// The ledger, which judges nothing while its gate is shut.
+struct Gated {
+    ledger: LedgerMachine,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    shut: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set(&self, shut: bool) {
+        *self.shut.lock().expect("the gate") = shut;
+        self.opened.notify_all();
+    }
+}
+
+impl Machine for Gated {
+    fn apply(&self, rows: &ShardStore, entry: &[u8]) -> Result<Judged, LocalDamage> {
+        let shut = self.gate.shut.lock().expect("the gate");
+        drop(self.gate.opened.wait_while(shut, |shut| *shut));
+        self.ledger.apply(rows, entry)
+    }
+
+    fn stamp(&self, entry: &[u8]) -> Option<Time> {
+        self.ledger.stamp(entry)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn commands_that_come_while_an_entry_is_under_way_share_the_next_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gate = Arc::new(Gate::default());
+    let gated = Gated { ledger: LedgerMachine::new(0), gate: Arc::clone(&gate) };
+    let (shard, writer, state) = start(folder.path(), Arc::new(gated)).await;
+    wallet_with_credits(&shard).await;
+    let submit = |key: &str| {
+        let (shard, key) = (shard.clone(), key.to_owned());
+        let mut answer = Box::pin(async move { shard.submit(&debit(&key, "")).await });
+        assert!(answer.as_mut().now_or_never().is_none(), "it waits in the queue");
+        answer
+    };
+    let last_index = || shard.group().metrics().last_index;
+
+    gate.set(true);
+    let before = last_index();
+    let mut answers = vec![submit("first")];
+    while last_index() == before {
+        tokio::task::yield_now().await;
+    }
+    for key in keys("later", 3) {
+        answers.push(submit(&key));
+        // Time for the batcher to take it out of the queue before the next one comes.
+        (0..1_000).for_each(|_| std::thread::yield_now());
+    }
+    gate.set(false);
+    let places: Vec<_> = futures_util::future::join_all(answers).await.iter().map(applied).collect();
+
+    let (first, _) = places[0];
+    assert_eq!(places, [(first, 0), (first + 1, 0), (first + 1, 1), (first + 1, 2)]);
     shard.group().shutdown().await.expect("the group ends");
     drop((shard, state));
     writer.stop();

@@ -10,7 +10,7 @@
 use super::core::{Recovered, SegmentLog, WriteError};
 use super::disk::Disk;
 use super::error::{LogError, OpenError};
-use super::handle::{LogHandle, Shared, State, Submission};
+use super::handle::{Awaited, LogHandle, Shared, State, Submission};
 use super::options::LogOptions;
 use super::run::{BLOCK_BYTES, run_overhead_bytes};
 use super::types::{GroupId, Op};
@@ -41,6 +41,8 @@ pub fn open(
         pressing: 0,
         poisoned: None,
         closed: false,
+        awaited: Awaited::Nothing,
+        room_wanted: 0,
         core: core.stats(),
         oldest_segment: core.oldest_segment(),
         short_of_room: false,
@@ -263,7 +265,9 @@ impl LogDriver {
             }
             state.view.shrink(self.shared.options.cache_bytes_max);
             state.core = self.core.stats();
-            self.shared.room.notify_all();
+            if state.room_wanted > 0 {
+                self.shared.room.notify_all();
+            }
         }
         batch.into_iter().for_each(|submission| (submission.done)(Ok(())));
     }

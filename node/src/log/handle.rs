@@ -76,6 +76,17 @@ pub(crate) struct Submission {
     pub done: Done,
 }
 
+/// What the writer's thread waits for. Waking nobody is a system call too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// Nothing: it works.
+    Nothing,
+    /// A submission that asks for a run.
+    Pressing,
+    /// Any submission.
+    Anything,
+}
+
 /// What handles and the driver share.
 pub(crate) struct State {
     pub view: View,
@@ -85,6 +96,9 @@ pub(crate) struct State {
     pub pressing: usize,
     pub poisoned: Option<LogError>,
     pub closed: bool,
+    pub awaited: Awaited,
+    /// Threads that wait for room in the queue.
+    pub room_wanted: usize,
     pub core: CoreStats,
     pub oldest_segment: u64,
     /// The disk has no room for a segment ahead.
@@ -132,7 +146,9 @@ impl LogHandle {
         let bytes = bytes_of(&ops);
         let mut state = self.shared.state();
         while self.is_full(&state, bytes) && state.poisoned.is_none() && !state.closed {
+            state.room_wanted += 1;
             state = self.shared.room.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+            state.room_wanted -= 1;
         }
         self.admit(&state, &ops)?;
         self.enqueue(state, ops, bytes, done);
@@ -178,8 +194,15 @@ impl LogHandle {
         state.queue_bytes += bytes;
         state.pressing += usize::from(!rides_along);
         state.queue.push_back(Submission { ops, bytes, rides_along, done });
+        let wakes = match state.awaited {
+            Awaited::Nothing => false,
+            Awaited::Pressing => !rides_along,
+            Awaited::Anything => true,
+        };
         drop(state);
-        self.shared.work.notify_one();
+        if wakes {
+            self.shared.work.notify_one();
+        }
         if let Some(wake) = self.shared.waker.get() {
             wake();
         }

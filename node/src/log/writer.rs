@@ -3,7 +3,7 @@
 
 use super::driver::{LogDriver, Step, abort_process};
 use super::error::LogError;
-use super::handle::{LogHandle, Shared, State};
+use super::handle::{Awaited, LogHandle, Shared, State};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,17 +104,20 @@ fn write_until_ended(mut driver: LogDriver, watch: &Watch) {
 
 /// Waits for a submission that asks for a run. True if the idle time passed first.
 fn wait_for_work(shared: &Shared, wants_idle: bool) -> bool {
-    let state = shared.state();
+    let mut state = shared.state();
     if wants_idle {
+        state.awaited = Awaited::Pressing;
         let quiet = |state: &mut State| state.pressing == 0 && !state.closed;
         let waited = shared.work.wait_timeout_while(state, shared.options.idle_mark, quiet);
-        let (state, outcome) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
-        drop(state);
+        let (mut state, outcome) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.awaited = Awaited::Nothing;
         return outcome.timed_out();
     }
     // Nothing is queued. Even what only rides along ends this wait: it starts the idle time.
     let quiet = |state: &mut State| state.queue.is_empty() && !state.closed;
-    drop(shared.work.wait_while(state, quiet));
+    state.awaited = Awaited::Anything;
+    let mut state = shared.work.wait_while(state, quiet).unwrap_or_else(|poisoned| poisoned.into_inner());
+    state.awaited = Awaited::Nothing;
     false
 }
 

@@ -95,8 +95,22 @@ pub(super) struct Inner {
     pub handing_over: tokio::sync::Mutex<()>,
     /// The node is going away.
     pub leaving: AtomicBool,
-    /// When the leader of the term was heard of last.
-    pub heard: Mutex<Instant>,
+    pub heard: Mutex<Heard>,
+}
+
+/// What a replica heard of a leader.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    /// When, last.
+    pub at: Instant,
+    /// When openraft was told of what is committed, last.
+    pub commit_at: Instant,
+}
+
+impl Heard {
+    pub fn at(now: Instant) -> Heard {
+        Heard { at: now, commit_at: now }
+    }
 }
 
 impl Drop for Inner {
@@ -108,7 +122,7 @@ impl Drop for Inner {
 impl Inner {
     /// When the leader was heard of last.
     pub fn last_heard(&self) -> Instant {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).at
     }
 
     /// The reason, in the words of whoever failed first.

@@ -4,7 +4,8 @@
 //! - Appended entries are readable when `append` returns; the callback comes when they are durable,
 //!   in order, from the log's own hand.
 //! - A vote is durable before `save_vote` returns. Votes and entries are one stream.
-//! - The committed id rides along with the next write: it is never newer than what is durable.
+//! - Now and then the committed id rides along with the next write: it is never newer than what is
+//!   durable.
 //! - What does not decode is damage, never skipped.
 
 use std::fmt::Debug;
@@ -26,6 +27,8 @@ use crate::simulation;
 const READ_ENTRIES_MAX: u64 = 256;
 /// As many bytes as are sent in one message, unless one entry alone is longer.
 const READ_BYTES_MAX: usize = 1024 * 1024;
+/// Of so many committed ids one is saved.
+const COMMITTED_EVERY: u64 = 64;
 /// Entries that are looked at together, before it is known how long they are.
 const READ_STEP: u64 = 16;
 
@@ -40,12 +43,14 @@ pub struct LogReader {
 #[derive(Clone, Debug)]
 pub struct LogStore {
     reader: LogReader,
+    /// The committed index that was saved last.
+    saved: u64,
 }
 
 impl LogStore {
     /// The log of this group.
     pub fn new(log: LogHandle, group: GroupId) -> LogStore {
-        LogStore { reader: LogReader { log, group } }
+        LogStore { reader: LogReader { log, group }, saved: 0 }
     }
 
     /// The last purged entry, as the log knows it.
@@ -188,11 +193,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        let Some(committed) = committed else { return Ok(()) };
+        // It is an aid: a restart without it applies the same entries a little later.
+        let Some(committed) = committed.filter(|id| id.index >= self.saved + COMMITTED_EVERY) else {
+            return Ok(());
+        };
+        self.saved = committed.index;
         let value = codec::encode_log_id(&committed);
         let put = Op::Put { group: self.group(), slot: Slot::Committed, value };
         match self.reader.log.try_submit(vec![put], Box::new(|_| ())) {
-            // It is an aid: a restart without it applies the same entries a little later.
             Err(refused) if refused.error != LogError::Busy => Err(failed(refused.error)),
             _ => Ok(()),
         }

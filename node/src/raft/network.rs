@@ -11,7 +11,7 @@
 //!   what it knows the replica to have, and send it the same snapshot for ever.
 //! - Every call is bounded in time.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -221,6 +221,23 @@ impl Peer {
     }
 }
 
+/// What a stream has sent so far.
+#[derive(Debug, Default)]
+struct Sent {
+    last: Option<Option<LogId>>,
+}
+
+impl Sent {
+    /// Not what tells a replica only that what it was sent is committed: it learns that from the next
+    /// entries, or the next heartbeat, and nobody waits for it. openraft counts a stream's answers by
+    /// what they acknowledge, not by their number, and takes nothing from one that it does not get.
+    fn is_worth_sending(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> bool {
+        let only_commits = request.entries.is_empty() && self.last == Some(request.prev_log_id);
+        self.last = Some(request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id));
+        !only_commits
+    }
+}
+
 /// An answer, unless it is of an append that overtook another one of the same stream. `acknowledged`: the
 /// last entry that the stream's answers told of so far.
 fn unless_overtaken(appended: Appended, acknowledged: &mut Option<LogId>) -> Appended {
@@ -249,7 +266,10 @@ impl NetStreamAppend<TypeConfig> for Peer {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         let ttl = option.hard_ttl();
-        let answers = input.map(move |request| self.append(request, ttl)).buffered(APPENDS_UNDER_WAY_MAX);
+        let mut sent = Sent::default();
+        let worth_sending = input.filter(move |request| ready(sent.is_worth_sending(request)));
+        let answers =
+            worth_sending.map(move |request| self.append(request, ttl)).buffered(APPENDS_UNDER_WAY_MAX);
         let answers = stream::unfold(Some((Box::pin(answers), None)), |state| async move {
             let (mut answers, mut acknowledged) = state?;
             let (appended, goes_on) = answers.next().await?;

@@ -16,7 +16,7 @@ use super::clock_bound;
 use super::codec;
 use super::config::GroupConfig;
 use super::error::{OpenError, Stopped};
-use super::group::{Group, Inner};
+use super::group::{Group, Heard, Inner};
 use super::halt::Halt;
 use super::incoming::Incoming;
 use super::intake::Intake;
@@ -129,7 +129,7 @@ impl Group {
             flushing: tokio::sync::Mutex::default(),
             handing_over: tokio::sync::Mutex::default(),
             leaving: Default::default(),
-            heard: Mutex::new(Instant::now()),
+            heard: Mutex::new(Heard::at(Instant::now())),
         };
         let inner = Arc::new(inner);
         tokio::spawn(clock_bound::look_after(Arc::downgrade(&inner), inner.link.refusals.clone()));

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -18,6 +19,8 @@ use super::group::Inner;
 use super::types::{LogId, TypeConfig};
 use super::wire::{self, Answer, Rpc};
 
+/// A follower applies what is committed so often, and with each heartbeat.
+const APPLY_EVERY: Duration = Duration::from_millis(20);
 /// What the log takes for an entry besides its command, at most.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
@@ -73,7 +76,7 @@ impl Inner {
             let higher = Answer::Append(Err(StreamAppendError::HigherVote(vote)));
             return async { Ok(higher) }.boxed();
         }
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let tells_commit = self.hear_of_leader(&request);
         let bound = ClockBound { now: self.clock.now(), ahead_max: self.clock_bound };
         if let Err(ahead) = bound.cut(&mut request, self.machine.as_ref(), |id| self.holds(id)) {
             tracing::warn!(
@@ -88,9 +91,26 @@ impl Inner {
         if !self.has_room(&request) {
             return async { Ok(Answer::Again) }.boxed();
         }
+        if !tells_commit {
+            request.leader_commit = None;
+        }
         let answered = self.intake.append(request);
         let inner = Arc::clone(self);
         async move { answered.await.map_err(|_| inner.stopped(&"it ended").0) }.boxed()
+    }
+
+    /// Notes that the leader is there. Whether openraft is to hear from this request what is committed:
+    /// nobody waits for a follower's rows, and many entries applied one behind the other, from warm
+    /// caches, cost a third of what they cost one by one.
+    fn hear_of_leader(&self, request: &AppendEntriesRequest<TypeConfig>) -> bool {
+        let now = Instant::now();
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.at = now;
+        let tells_commit = request.entries.is_empty() || now.duration_since(heard.commit_at) >= APPLY_EVERY;
+        if tells_commit {
+            heard.commit_at = now;
+        }
+        tells_commit
     }
 
     /// Whether the log takes these entries. openraft ends a group whose log refuses one; asked again when

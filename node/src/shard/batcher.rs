@@ -18,15 +18,23 @@ use purser_ledger::rows::keys;
 use purser_ledger::store::Store;
 use purser_ledger::verdict::{Answer, Reply};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::queue::{CommandList, Outcome, Pending};
 use super::{Inner, Placed, ShardError, ShardId, Witness};
 use crate::raft::{ProposeError, Proposed};
 
-/// Entries under way at once: one being made durable, one being formed behind it. A list that fills
-/// more than one is proposed at once all the same.
+/// Entries under way at once. A list that fills more than one is proposed at once all the same.
 const ENTRIES_UNDER_WAY_MAX: usize = 2;
+/// An entry costs three nodes messages, wake-ups and a sync, whatever it carries: while one is under way
+/// the next one waits for it, unless it has gathered so many commands that they are worth one.
+const WORTH_AN_ENTRY: usize = 64;
+/// An entry that took so long shows that the machine or the disk has more to do than it can: then those
+/// who were just answered are given a moment to come back, so that their commands share an entry with
+/// those that wait. Where entries are faster, nothing ever waits for this.
+const SLOW: Duration = Duration::from_millis(2);
+/// The moment: this part of the time that the entry took.
+const MOMENT: u32 = 2;
 /// Most bytes of one entry: a few milliseconds of network and disk.
 const ENTRY_BYTES_MAX: usize = 1 << 20;
 /// Most items booked by one sweep, so that a backlog never holds debits up for long.
@@ -67,6 +75,13 @@ struct Entry {
     commands: usize,
 }
 
+/// An entry that is not proposed before it has so many commands, or before a time.
+#[derive(Clone, Copy, Debug)]
+struct Gathering {
+    commands: usize,
+    until: Instant,
+}
+
 impl Entry {
     fn items(self) -> usize {
         usize::from(self.swept) + self.commands
@@ -80,6 +95,7 @@ enum Event {
     Taken(Pending),
     Closed,
     LookForDue,
+    Gathered,
 }
 
 pub(super) async fn run(
@@ -92,27 +108,36 @@ pub(super) async fn run(
     let mut batcher = Batcher::new(id);
     let mut open = true;
     while open || batcher.is_busy() {
-        let room = batcher.has_room();
+        let (room, gathering) = (batcher.has_room(), batcher.gathering);
         let event = tokio::select! {
             biased;
             Some(answered) = batcher.under_way.next(), if batcher.is_busy() => Event::Answered(answered),
             // Before the queue: a shard that is never idle is swept all the same.
             _ = look.tick(), if open && room => Event::LookForDue,
+            () = passed(gathering), if gathering.is_some() => Event::Gathered,
             taken = queue.recv(), if open && room => taken.map_or(Event::Closed, Event::Taken),
         };
         match (event, inner.upgrade()) {
-            (Event::Answered(answered), _) => {
-                if batcher.hand_out(answered) {
+            (Event::Answered(answered), shard) => {
+                let waiting = shard.as_ref().map_or(0, |shard| shard.places.taken());
+                if batcher.hand_out(answered, waiting) {
                     look = sweeping.looks();
+                }
+                if let Some(shard) = shard {
+                    batcher.fill(&shard, &mut queue).await;
                 }
             }
             // Handles gone and queue drained: the shard is no longer served.
             (Event::Closed, _) | (_, None) => open = false,
             (Event::LookForDue, Some(shard)) => {
                 if something_due(&shard) {
-                    batcher.add_sweep();
+                    batcher.sweep(&shard).await;
                     batcher.fill(&shard, &mut queue).await;
                 }
+            }
+            (Event::Gathered, Some(shard)) => {
+                batcher.gathering = None;
+                batcher.fill(&shard, &mut queue).await;
             }
             (Event::Taken(pending), Some(shard)) => {
                 batcher.add(&shard, pending).await;
@@ -122,14 +147,22 @@ pub(super) async fn run(
     }
 }
 
+/// Until the time to gather is over.
+async fn passed(gathering: Option<Gathering>) {
+    if let Some(gathering) = gathering {
+        tokio::time::sleep_until(gathering.until).await;
+    }
+}
+
 /// Entries and callers of one shard.
 struct Batcher {
     shard: ShardId,
     /// The entry that is being formed.
     encoder: BatchEncoder,
     forming: Entry,
+    gathering: Option<Gathering>,
     /// The entries under way, and their answers, in the same order.
-    entries: VecDeque<Entry>,
+    entries: VecDeque<(Entry, Instant)>,
     under_way: FuturesOrdered<Either<crate::raft::Pending, Ready<Answered>>>,
     /// Who waits: for the commands of the entries under way, then for those of the one being formed.
     callers: VecDeque<Caller>,
@@ -141,6 +174,7 @@ impl Batcher {
             shard,
             encoder: BatchEncoder::new(),
             forming: Entry::default(),
+            gathering: None,
             entries: VecDeque::new(),
             under_way: FuturesOrdered::new(),
             callers: VecDeque::new(),
@@ -151,16 +185,29 @@ impl Batcher {
         !self.under_way.is_empty()
     }
 
+    /// Whether commands may go into the entry that is being formed.
     fn has_room(&self) -> bool {
-        self.under_way.len() < ENTRIES_UNDER_WAY_MAX
+        self.under_way.len() < ENTRIES_UNDER_WAY_MAX && !self.entry_is_full()
+    }
+
+    /// Whether the entry that is being formed is to be proposed now.
+    fn is_due(&self) -> bool {
+        let gathered = self.gathering.is_none_or(|gathering| self.forming.commands >= gathering.commands);
+        self.forming.swept || self.is_worth_an_entry() || (self.under_way.is_empty() && gathered)
+    }
+
+    fn is_worth_an_entry(&self) -> bool {
+        self.forming.commands >= WORTH_AN_ENTRY || self.entry_is_full()
     }
 
     fn entry_is_full(&self) -> bool {
         self.encoder.len() >= BATCH_COMMANDS_MAX || self.encoder.bytes() >= ENTRY_BYTES_MAX
     }
 
-    /// Only into an entry that is empty yet.
-    fn add_sweep(&mut self) {
+    /// Begins an entry with a sweep.
+    async fn sweep(&mut self, shard: &Inner) {
+        // A failure is told to those who wait for the entry.
+        let _ = self.propose(shard).await;
         self.encoder.push_sweep(SWEEP_ITEMS_MAX);
         self.forming.swept = true;
     }
@@ -202,14 +249,16 @@ impl Batcher {
         }
     }
 
-    /// Adds what waits in the queue, as far as it fits, and proposes.
+    /// Adds what waits in the queue, as far as it fits, and proposes if it is time.
     async fn fill(&mut self, shard: &Inner, queue: &mut mpsc::Receiver<Pending>) {
-        while self.has_room() && !self.entry_is_full() {
+        while self.has_room() {
             let Ok(pending) = queue.try_recv() else { break };
             self.add(shard, pending).await;
         }
-        // A failure is told to those who wait for the entry.
-        let _ = self.propose(shard).await;
+        if self.is_due() {
+            // A failure is told to those who wait for the entry.
+            let _ = self.propose(shard).await;
+        }
     }
 
     /// Proposes the entry that is being formed, if anything is in it. Entries are handed over in
@@ -219,6 +268,7 @@ impl Batcher {
             return Ok(());
         }
         let entry = std::mem::take(&mut self.forming);
+        self.gathering = None;
         let bytes = Bytes::from(self.encoder.finish(shard.stamp()));
         match shard.group.submit(bytes).await {
             Ok(pending) => {
@@ -233,13 +283,18 @@ impl Batcher {
     }
 
     fn keep(&mut self, entry: Entry, answer: Either<crate::raft::Pending, Ready<Answered>>) {
-        self.entries.push_back(entry);
+        self.entries.push_back((entry, Instant::now()));
         self.under_way.push_back(answer);
     }
 
-    /// Hands the answers of the oldest entry out; whether a sweep should follow at once.
-    fn hand_out(&mut self, answered: Answered) -> bool {
-        let Some(entry) = self.entries.pop_front() else { return false };
+    /// Hands the answers of the oldest entry out; whether a sweep should follow at once. `waiting`: commands
+    /// in the queue.
+    fn hand_out(&mut self, answered: Answered, waiting: usize) -> bool {
+        let Some((entry, proposed)) = self.entries.pop_front() else { return false };
+        let now = Instant::now();
+        let took = now.duration_since(proposed);
+        let commands = self.forming.commands + waiting + entry.commands;
+        self.gathering = (took >= SLOW).then(|| Gathering { commands, until: now + took / MOMENT });
         let proposed = answered.map_err(ShardError::from).and_then(|proposed| match proposed.answers.len() {
             items if items == entry.items() => Ok(proposed),
             items => Err(ShardError::Failed(format!("{} items have {items} answers", entry.items()))),
