@@ -4,6 +4,7 @@
 //! batch through the node's own state store, without a WAL (the Raft log is it). No network, no log. Commands are encoded
 //! outside the clock.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -64,6 +65,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let (mut applied_debits, mut denied, mut refills, mut bytes, mut rows) =
         (0u64, 0u64, 0u64, 0usize, 0usize);
     let (mut in_apply, mut in_commit) = (Duration::ZERO, Duration::ZERO);
+    let background_before = background_cpu()?;
     let mut key = 0u64;
     let mut short: Vec<u64> = Vec::new();
     while applied_debits < options.debits {
@@ -109,14 +111,27 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         short.sort_unstable();
         short.dedup();
     }
-    report(applied_debits, denied, refills, bytes, rows, in_apply, in_commit);
+    let in_background = background_cpu()? - background_before;
+    report(applied_debits, denied, refills, bytes, rows, in_apply, in_commit, in_background);
     Ok(())
+}
+
+/// CPU time of all other threads: what RocksDB flushes and compacts.
+fn background_cpu() -> anyhow::Result<Duration> {
+    let mut all = Duration::ZERO;
+    for thread in std::fs::read_dir("/proc/self/task").context("the threads of this process")? {
+        all += cpu_of(&thread?.path())?;
+    }
+    Ok(all - thread_cpu()?)
 }
 
 /// CPU time of this thread: what other work on the machine takes is not counted.
 fn thread_cpu() -> anyhow::Result<Duration> {
-    let times =
-        std::fs::read_to_string("/proc/thread-self/schedstat").context("the CPU time of this thread")?;
+    cpu_of(Path::new("/proc/thread-self"))
+}
+
+fn cpu_of(thread: &Path) -> anyhow::Result<Duration> {
+    let times = std::fs::read_to_string(thread.join("schedstat")).context("the CPU time of a thread")?;
     let nanoseconds = times.split(' ').next().unwrap_or_default().parse()?;
     Ok(Duration::from_nanos(nanoseconds))
 }
@@ -131,6 +146,7 @@ fn report(
     rows: usize,
     apply: Duration,
     commit: Duration,
+    background: Duration,
 ) {
     let each = |whole: Duration| whole.as_secs_f64() * 1e6 / debits as f64;
     println!("applied debits      {debits}");
@@ -138,6 +154,7 @@ fn report(
     println!("debits a second     {:.0}", debits as f64 / (apply + commit).as_secs_f64());
     println!("us a debit, apply   {:.2}", each(apply));
     println!("us a debit, commit  {:.2}", each(commit));
+    println!("us a debit, flushes and compactions beside it  {:.2}", each(background));
     println!("rows a debit        {:.2}", rows as f64 / debits as f64);
     println!("bytes a debit       {:.0}  (keys and rows)", bytes as f64 / debits as f64);
 }

