@@ -32,9 +32,12 @@ const ASSET: &str = "credits";
 /// Tranches of a grant.
 const TRANCHES: u64 = 4;
 /// Credits of a tranche.
-const TRANCHE_CREDITS: u64 = 1_000;
-/// Credits that a refill brings.
-pub const REFILL_CREDITS: u64 = TRANCHES * TRANCHE_CREDITS;
+pub const TRANCHE_CREDITS: u64 = 1_000;
+
+/// Credits that a refill brings, by those of a tranche.
+pub fn refill_credits(tranche_credits: u64) -> u64 {
+    TRANCHES * tranche_credits
+}
 
 /// The priority of a tranche by its place in the grant.
 fn priority(place: u64) -> u16 {
@@ -199,8 +202,8 @@ pub fn create_request(customer: &str, key: String) -> v1::CreateWalletRequest {
     }
 }
 
-/// As [`refill`], for a server.
-pub fn refill_request(customer: &str, key: String) -> v1::GrantRequest {
+/// As [`refill`] with tranches of so many credits, for a server.
+pub fn refill_request(customer: &str, key: String, tranche_credits: u64) -> v1::GrantRequest {
     let tranche = |place: u64| {
         let expires_at = expires_at(place);
         let kind = match expires_at {
@@ -212,7 +215,7 @@ pub fn refill_request(customer: &str, key: String) -> v1::GrantRequest {
             nanos: (micros % 1_000_000 * 1_000) as i32,
         };
         v1::TrancheSpec {
-            amount: TRANCHE_CREDITS.to_string(),
+            amount: tranche_credits.to_string(),
             kind: kind.into(),
             priority: Some(u32::from(priority(place))),
             expiry: expires_at.map(|micros| v1::tranche_spec::Expiry::ExpiresAt(stamp(micros))),

@@ -18,6 +18,9 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::target::{Debit, Target, Verdict};
+use crate::workload;
+
 /// How long one call may take.
 const CALL_MAX: Duration = Duration::from_secs(10);
 /// How long a connection may take.
@@ -29,15 +32,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The longest answer: 8,000 debits with many draws each.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// What came of a debit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was taken.
-    Applied,
-    /// There was too little.
-    Short,
-}
-
 /// One client of the servers. Clones of it share connections and what is known of leaders.
 #[derive(Clone)]
 pub struct Gateway {
@@ -47,6 +41,8 @@ pub struct Gateway {
 
 struct Shared {
     nodes: Vec<Node>,
+    /// How much the answers to batches tell.
+    detail: v1::ReceiptDetail,
     leaders: RwLock<Leaders>,
     retries: AtomicU64,
 }
@@ -61,8 +57,12 @@ struct Node {
 type Leaders = Arc<[usize]>;
 
 impl Gateway {
-    /// Connects to servers, so many connections each.
-    pub async fn connect(urls: &[String], connections: usize) -> anyhow::Result<Gateway> {
+    /// Connects to servers, so many connections each. Answers to batches tell as much as `detail` says.
+    pub async fn connect(
+        urls: &[String],
+        connections: usize,
+        detail: v1::ReceiptDetail,
+    ) -> anyhow::Result<Gateway> {
         let mut nodes = Vec::new();
         for url in urls {
             let endpoint = Endpoint::from_shared(url.clone())?.connect_timeout(CONNECT_MAX).timeout(CALL_MAX);
@@ -77,91 +77,21 @@ impl Gateway {
             nodes.push(Node { url: url.clone(), connections: ledgers, cluster });
         }
         anyhow::ensure!(!nodes.is_empty(), "no server is named");
-        let shared = Shared { nodes, leaders: RwLock::new(Arc::new([])), retries: AtomicU64::new(0) };
+        let leaders = RwLock::new(Arc::from([]));
+        let shared = Shared { nodes, detail, leaders, retries: AtomicU64::new(0) };
         let gateway = Gateway { shared: Arc::new(shared), number: 0 };
         gateway.learn_leaders().await?;
         Ok(gateway)
     }
 
-    /// The client of a number: spreads clients over connections.
-    pub fn client(&self, number: usize) -> Gateway {
-        Gateway { shared: self.shared.clone(), number }
-    }
-
-    /// How many requests were tried again so far.
-    pub fn retries(&self) -> u64 {
-        self.shared.retries.load(Ordering::Relaxed)
-    }
-
-    /// Creates a wallet.
-    pub async fn create_wallet(&self, request: &v1::CreateWalletRequest) -> anyhow::Result<()> {
-        self.tried(&request.customer, |mut ledger| {
-            let request = request.clone();
-            async move { ledger.create_wallet(request).await }
-        })
-        .await?;
-        Ok(())
-    }
-
-    /// Grants.
-    pub async fn grant(&self, request: &v1::GrantRequest) -> anyhow::Result<()> {
+    /// Grants what the request says.
+    pub async fn grant_as(&self, request: &v1::GrantRequest) -> anyhow::Result<()> {
         self.tried(&request.customer, |mut ledger| {
             let request = request.clone();
             async move { ledger.grant(request).await }
         })
         .await?;
         Ok(())
-    }
-
-    /// What is available in all wallets of a customer.
-    pub async fn available(&self, customer: &str) -> anyhow::Result<u64> {
-        let request = v1::GetBalanceRequest { customer: customer.to_owned(), ..Default::default() };
-        let ask = |mut ledger: LedgerClient<Channel>| {
-            let request = request.clone();
-            async move { ledger.get_balance(request).await }
-        };
-        let balance = self.tried(customer, ask).await?.into_inner();
-        let totals = balance.totals.iter().map(|total| total.available.parse::<u64>());
-        Ok(totals.sum::<Result<u64, _>>()?)
-    }
-
-    /// Debits.
-    pub async fn debit(&self, request: &v1::DebitRequest) -> anyhow::Result<Verdict> {
-        let send = |mut ledger: LedgerClient<Channel>| {
-            let request = request.clone();
-            async move { ledger.debit(request).await }
-        };
-        match self.tried(&request.customer, send).await {
-            Ok(_) => Ok(Verdict::Applied),
-            Err(status) if reason(&status) == "INSUFFICIENT_CREDITS" => Ok(Verdict::Short),
-            Err(status) => Err(status.into()),
-        }
-    }
-
-    /// Debits, many in one call to each leader; verdicts in the order of the debits.
-    pub async fn debit_batch(
-        &self,
-        debits: Vec<v1::DebitRequest>,
-        detail: v1::ReceiptDetail,
-    ) -> anyhow::Result<Vec<Verdict>> {
-        let mut verdicts = vec![None; debits.len()];
-        let mut open: Vec<usize> = (0..debits.len()).collect();
-        for _ in 0..TRIES_MAX {
-            let parts = self.by_node(&open, &debits);
-            let calls = parts.into_iter().map(|places| self.debit_part(places, &debits, detail));
-            for part in futures_util::future::join_all(calls).await {
-                for (place, verdict) in part? {
-                    verdicts[place] = verdict;
-                }
-            }
-            open.retain(|place| verdicts[*place].is_none());
-            if open.is_empty() {
-                return Ok(verdicts.into_iter().flatten().collect());
-            }
-            self.shared.retries.fetch_add(open.len() as u64, Ordering::Relaxed);
-            self.pause().await;
-        }
-        anyhow::bail!("{} debits of a batch have no outcome after {TRIES_MAX} tries", open.len())
     }
 
     /// The places of open debits, one list for each node that leads some.
@@ -180,11 +110,10 @@ impl Gateway {
         &self,
         places: Vec<usize>,
         debits: &[v1::DebitRequest],
-        detail: v1::ReceiptDetail,
     ) -> anyhow::Result<Vec<(usize, Option<Verdict>)>> {
         let Some(first) = places.first() else { return Ok(Vec::new()) };
         let part = places.iter().map(|place| debits[*place].clone()).collect();
-        let request = v1::DebitBatchRequest { debits: part, detail: detail.into() };
+        let request = v1::DebitBatchRequest { debits: part, detail: self.shared.detail.into() };
         let results = match self.ledger(&debits[*first].customer).debit_batch(request).await {
             Ok(response) => response.into_inner().results,
             Err(status) if may_be_tried_again(&status) => {
@@ -251,6 +180,81 @@ impl Gateway {
         }
         last.map_or(Ok(()), |status| Err(status.into()))
     }
+}
+
+impl Target for Gateway {
+    fn client(&self, number: usize) -> Gateway {
+        Gateway { shared: self.shared.clone(), number }
+    }
+
+    async fn create(&self, customer: &str, key: String) -> anyhow::Result<()> {
+        let request = workload::create_request(customer, key);
+        self.tried(customer, |mut ledger| {
+            let request = request.clone();
+            async move { ledger.create_wallet(request).await }
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn grant(&self, customer: &str, key: String, tranche_credits: u64) -> anyhow::Result<()> {
+        self.grant_as(&workload::refill_request(customer, key, tranche_credits)).await
+    }
+
+    async fn debit(&self, debit: Debit) -> anyhow::Result<Verdict> {
+        let request = request_of(debit);
+        let send = |mut ledger: LedgerClient<Channel>| {
+            let request = request.clone();
+            async move { ledger.debit(request).await }
+        };
+        match self.tried(&request.customer, send).await {
+            Ok(_) => Ok(Verdict::Applied),
+            Err(status) if reason(&status) == "INSUFFICIENT_CREDITS" => Ok(Verdict::Short),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// One call to each leader.
+    async fn debit_batch(&self, debits: Vec<Debit>) -> anyhow::Result<Vec<Verdict>> {
+        let debits: Vec<_> = debits.into_iter().map(request_of).collect();
+        let mut verdicts = vec![None; debits.len()];
+        let mut open: Vec<usize> = (0..debits.len()).collect();
+        for _ in 0..TRIES_MAX {
+            let parts = self.by_node(&open, &debits);
+            let calls = parts.into_iter().map(|places| self.debit_part(places, &debits));
+            for part in futures_util::future::join_all(calls).await {
+                for (place, verdict) in part? {
+                    verdicts[place] = verdict;
+                }
+            }
+            open.retain(|place| verdicts[*place].is_none());
+            if open.is_empty() {
+                return Ok(verdicts.into_iter().flatten().collect());
+            }
+            self.shared.retries.fetch_add(open.len() as u64, Ordering::Relaxed);
+            self.pause().await;
+        }
+        anyhow::bail!("{} debits of a batch have no outcome after {TRIES_MAX} tries", open.len())
+    }
+
+    async fn available(&self, customer: &str) -> anyhow::Result<u64> {
+        let request = v1::GetBalanceRequest { customer: customer.to_owned(), ..Default::default() };
+        let ask = |mut ledger: LedgerClient<Channel>| {
+            let request = request.clone();
+            async move { ledger.get_balance(request).await }
+        };
+        let balance = self.tried(customer, ask).await?.into_inner();
+        let totals = balance.totals.iter().map(|total| total.available.parse::<u64>());
+        Ok(totals.sum::<Result<u64, _>>()?)
+    }
+
+    fn retries(&self) -> u64 {
+        self.shared.retries.load(Ordering::Relaxed)
+    }
+}
+
+fn request_of(debit: Debit) -> v1::DebitRequest {
+    workload::debit_request(&debit.customer, debit.key, debit.amount)
 }
 
 /// For each shard the place of its leader among the servers' URLs; the first where it is not known.

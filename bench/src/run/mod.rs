@@ -9,36 +9,34 @@
 //! and refills cost time and CPU, which is in the figures, and are told beside them. At the end every
 //! balance is asked for; a run whose books do not add up fails.
 
-mod books;
+pub mod books;
 mod gateway;
-mod load;
-mod machine;
-mod report;
-mod usage;
+pub mod load;
+pub mod machine;
+pub mod measure;
+pub mod report;
+pub mod target;
+pub mod usage;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
 use purser_proto::v1;
-use tokio::time::Instant;
 
 use books::Books;
 use gateway::Gateway;
-use load::{Span, Work};
+use load::Call;
 use machine::Machine;
-use report::{Measured, Pace, Report};
-use usage::{Device, Snapshot, Watched};
+use measure::{Load, bar, measure};
+use report::{Pace, Report};
+use target::Target;
+use usage::{Device, Process, Watched};
 
 use crate::nodes::{Nodes, NodesOptions, purser};
-use crate::workload::{Spread, Wallets};
-
-/// How often the bar of a measurement moves.
-const BAR_EVERY: Duration = Duration::from_millis(200);
+use crate::workload::{Spread, TRANCHE_CREDITS};
 
 /// Options of a run.
 #[derive(Clone, Debug, clap::Args)]
@@ -141,7 +139,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         tokio::select! {
             biased;
             ended = interrupted() => Err(ended.err().map_or(anyhow::anyhow!("interrupted"), Into::into)),
-            report = measure(options) => report,
+            report = start(options) => report,
         }
     })?;
     match options.output {
@@ -175,13 +173,13 @@ async fn interrupted() -> std::io::Result<()> {
     Ok(())
 }
 
-async fn measure(options: &Options) -> anyhow::Result<Report> {
+async fn start(options: &Options) -> anyhow::Result<Report> {
     let directory = options.directory.clone().unwrap_or_else(std::env::temp_dir);
     let machine = Machine::look(&directory);
-    let own = ("load".to_owned(), std::process::id());
+    let own = Process { name: "load".to_owned(), pid: std::process::id(), with_descendants: false };
     if !options.servers.is_empty() {
         let watched = Watched { processes: vec![own], device: None };
-        return drive(options, machine, "?".to_owned(), &options.servers, watched).await;
+        return drive(options, machine, "Purser".to_owned(), &options.servers, watched).await;
     }
     let device = Device::of(&directory);
     let binary = match &options.purser {
@@ -189,12 +187,13 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
         None => purser()?,
     };
     let (count, shards) = (options.nodes, options.shards);
-    let start = NodesOptions { binary, directory, count, shards };
-    let version = version(&start)?;
-    let cluster = Nodes::start(start).await?;
-    let processes = cluster.processes().into_iter().chain([own]).collect();
+    let nodes = NodesOptions { binary, directory, count, shards };
+    let system = format!("Purser {}", version(&nodes)?);
+    let cluster = Nodes::start(nodes).await?;
+    let node = |(name, pid)| Process { name, pid, with_descendants: false };
+    let processes = cluster.processes().into_iter().map(node).chain([own]).collect();
     let watched = Watched { processes, device };
-    match drive(options, machine, version, &cluster.urls(), watched).await {
+    match drive(options, machine, system, &cluster.urls(), watched).await {
         Ok(report) => {
             cluster.stop().await?;
             Ok(report)
@@ -204,8 +203,8 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
 }
 
 /// What the server's binary says of itself.
-fn version(start: &NodesOptions) -> anyhow::Result<String> {
-    let binary = &start.binary;
+fn version(nodes: &NodesOptions) -> anyhow::Result<String> {
+    let binary = &nodes.binary;
     let told = std::process::Command::new(binary).arg("--version").output().with_context(|| {
         format!(
             "cannot run {}: build it (cargo build -p purser-node), or name it with --purser",
@@ -216,26 +215,32 @@ fn version(start: &NodesOptions) -> anyhow::Result<String> {
     Ok(told.trim().trim_start_matches("purser ").to_owned())
 }
 
-/// One sort of load.
-#[derive(Clone, Copy)]
-struct Load {
-    spread: Spread,
-    clients: usize,
-    debits_a_call: usize,
-}
-
-/// All loads, in the order in which they are measured.
+/// All loads in a closed loop, in the order in which they are measured.
 fn loads(options: &Options) -> Vec<Load> {
+    let load = |scenario, call, spread, clients| Load {
+        scenario,
+        call,
+        spread,
+        pace: Pace::Closed { clients },
+        warm_up: Duration::from_secs(options.warm_up_s),
+        measured: Duration::from_secs(options.measure_s),
+        seed: options.seed,
+    };
     let mut loads = Vec::new();
     if options.scenario.contains(&Scenario::Single) {
         for &spread in &options.spread {
-            loads.extend(options.clients.iter().map(|&clients| Load { spread, clients, debits_a_call: 1 }));
+            let clients = options.clients.iter();
+            loads.extend(clients.map(|&clients| load("single", Call::Debit, spread, clients)));
         }
     }
     if options.scenario.contains(&Scenario::Batch) {
-        let (spread, clients) = (Spread::Uniform, options.batch_clients);
         let batches = options.batch_debits.iter();
-        loads.extend(batches.map(|&debits_a_call| Load { spread, clients, debits_a_call }));
+        let batch = |&debits| load("batch", Call::Batch(debits), Spread::Uniform, options.batch_clients);
+        loads.extend(batches.map(batch));
+    }
+    // Each load has a stretch of its own.
+    for (load, number) in loads.iter_mut().zip(0..) {
+        load.seed = load.seed.wrapping_add(1_000_000 * number);
     }
     loads
 }
@@ -243,103 +248,32 @@ fn loads(options: &Options) -> Vec<Load> {
 async fn drive(
     options: &Options,
     machine: Machine,
-    version: String,
+    system: String,
     urls: &[String],
     watched: Watched,
 ) -> anyhow::Result<Report> {
-    let gateway = Gateway::connect(urls, options.connections).await?;
-    let books = Arc::new(Books::new(options.wallets, rand::random()));
+    let detail = if options.brief { v1::ReceiptDetail::Brief } else { v1::ReceiptDetail::Full };
+    let gateway = Gateway::connect(urls, options.connections, detail).await?;
+    let books = Arc::new(Books::new(options.wallets, TRANCHE_CREDITS, rand::random()));
     let filling = bar("filling wallets", options.wallets);
     books.fill(&gateway, &filling).await?;
     filling.finish_and_clear();
 
     let mut measurements = Vec::new();
-    for (number, load) in loads(options).into_iter().enumerate() {
-        let work = Work {
-            gateway: gateway.clone(),
-            books: books.clone(),
-            wallets: Arc::new(Wallets::new(load.spread, options.wallets)),
-            debits_a_call: load.debits_a_call,
-            detail: if options.brief { v1::ReceiptDetail::Brief } else { v1::ReceiptDetail::Full },
-            // Each load has a stretch of its own.
-            seed: options.seed.wrapping_add(1_000_000 * number as u64),
-        };
-        let closed = Pace::Closed { clients: load.clients };
-        let closed = measure_one(options, &work, load, closed, &watched).await?;
-        let half = options.rate.unwrap_or(closed.debits_a_second / 2).max(load.debits_a_call as u64);
+    for load in loads(options) {
+        let closed = measure(&gateway, &books, &load, &watched).await?;
+        let half = options.rate.map_or(closed.debits_a_minute / 2, |rate| rate * 60);
+        let half = half.max(load.call.debits() as u64);
         measurements.push(closed);
         if !options.closed_only {
-            let open = Pace::Open { debits_a_second: half };
-            measurements.push(measure_one(options, &work, load, open, &watched).await?);
+            let open = Load { pace: Pace::Open { a_minute: half }, ..load };
+            measurements.push(measure(&gateway, &books, &open, &watched).await?);
         }
     }
 
     let auditing = bar("auditing wallets", options.wallets);
     let audit = books.audit(&gateway, &auditing).await?;
     auditing.finish_and_clear();
-    Ok(Report {
-        version,
-        machine,
-        servers: urls.len(),
-        shards: options.shards,
-        wallets: options.wallets,
-        measurements,
-        retries: gateway.retries(),
-        audit,
-    })
-}
-
-/// Warms up and measures one sort of load at one pace.
-async fn measure_one(
-    options: &Options,
-    work: &Work,
-    load: Load,
-    pace: Pace,
-    watched: &Watched,
-) -> anyhow::Result<Measured> {
-    let begin = Instant::now() + Duration::from_secs(options.warm_up_s);
-    let span = Span { begin, end: begin + Duration::from_secs(options.measure_s) };
-    let told = match pace {
-        Pace::Closed { clients } => format!("{clients} clients"),
-        Pace::Open { debits_a_second } => format!("{debits_a_second}/s"),
-    };
-    let told = format!("{told}, {}, {} a call", load.spread.name(), load.debits_a_call);
-    let watching = bar(&told, (options.warm_up_s + options.measure_s) * 1_000 / BAR_EVERY.as_millis() as u64);
-    let counting = async {
-        match pace {
-            Pace::Closed { clients } => load::closed_loop(work.clone(), span, clients).await,
-            Pace::Open { debits_a_second } => load::open_loop(work.clone(), span, debits_a_second).await,
-        }
-    };
-    let looking = async {
-        tokio::time::sleep_until(span.begin).await;
-        let before = Snapshot::take(watched)?;
-        tokio::time::sleep_until(span.end).await;
-        Ok(Snapshot::take(watched)?.since(&before))
-    };
-    let moved = watching.clone();
-    let moving = tokio::spawn(async move {
-        let mut tick = tokio::time::interval(BAR_EVERY);
-        loop {
-            tick.tick().await;
-            moved.inc(1);
-        }
-    });
-    let measured = tokio::try_join!(counting, looking);
-    moving.abort();
-    let (counts, usage) = measured?;
-    watching.finish_and_clear();
-    Ok(Measured::new(load.debits_a_call, load.spread, pace, &counts, usage))
-}
-
-/// A bar on a terminal; a line elsewhere.
-fn bar(what: &str, length: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        eprintln!("{what}");
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{msg:40} {bar:40} {percent:>3} %");
-    // The template is a constant; where it were wrong, the default looks a little different.
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(length).with_style(style).with_message(what.to_owned())
+    let setup = format!("{} servers, {} shards", urls.len(), options.shards);
+    Ok(Report { system, machine, setup, measurements, retries: gateway.retries(), audit })
 }
