@@ -10,7 +10,7 @@
 //! balance is asked for; a run whose books do not add up fails.
 
 pub mod books;
-mod gateway;
+pub mod gateway;
 pub mod load;
 pub mod machine;
 pub mod measure;
@@ -162,7 +162,7 @@ fn check(options: &Options) -> anyhow::Result<()> {
 }
 
 /// Returns with Ctrl-C or SIGTERM.
-async fn interrupted() -> std::io::Result<()> {
+pub async fn interrupted() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -203,7 +203,7 @@ async fn start(options: &Options) -> anyhow::Result<Report> {
 }
 
 /// What the server's binary says of itself.
-fn version(nodes: &NodesOptions) -> anyhow::Result<String> {
+pub fn version(nodes: &NodesOptions) -> anyhow::Result<String> {
     let binary = &nodes.binary;
     let told = std::process::Command::new(binary).arg("--version").output().with_context(|| {
         format!(
