@@ -5,6 +5,8 @@
 //! It is there twice, as commands of the core (the layout gate) and as requests of the contract (`run`),
 //! from the same figures.
 
+use std::time::Duration;
+
 use purser_ledger::amount::{Asset, Decimal};
 use purser_ledger::command::{
     BurnPolicy, ChargeScope, Command, CreateWallet, Debit, Expiry, Grant, Header, Operation, Payer,
@@ -210,10 +212,6 @@ pub fn refill_request(customer: &str, key: String, tranche_credits: u64) -> v1::
             Some(_) => v1::TrancheKind::Promotional,
             None => v1::TrancheKind::Purchased,
         };
-        let stamp = |micros: u64| prost_types::Timestamp {
-            seconds: (micros / 1_000_000) as i64,
-            nanos: (micros % 1_000_000 * 1_000) as i32,
-        };
         v1::TrancheSpec {
             amount: tranche_credits.to_string(),
             kind: kind.into(),
@@ -228,6 +226,50 @@ pub fn refill_request(customer: &str, key: String, tranche_credits: u64) -> v1::
         wallet: WALLET.to_owned(),
         tranches: (0..TRANCHES).map(tranche).collect(),
         ..Default::default()
+    }
+}
+
+/// Tranches that a wallet may hold besides those of its refills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Besides {
+    /// Open to every debit.
+    Open,
+    /// Expired at a given instant.
+    Expired,
+    /// For a feature that no debit is for.
+    OutOfScope,
+}
+
+/// Grants so many tranches besides, for a server. `expires_at`, since 1970, is for those that expire.
+pub fn besides_request(
+    customer: &str,
+    key: String,
+    tranches: u64,
+    besides: Besides,
+    expires_at: Duration,
+) -> v1::GrantRequest {
+    let mut request = refill_request(customer, key, TRANCHE_CREDITS);
+    let mut tranche = v1::TrancheSpec {
+        amount: TRANCHE_CREDITS.to_string(),
+        kind: v1::TrancheKind::Purchased.into(),
+        ..Default::default()
+    };
+    match besides {
+        Besides::Open => {}
+        Besides::Expired => {
+            let expiry = v1::tranche_spec::Expiry::ExpiresAt(stamp(expires_at.as_micros() as u64));
+            tranche.expiry = Some(expiry);
+        }
+        Besides::OutOfScope => tranche.features = vec!["another".to_owned()],
+    }
+    request.tranches = (0..tranches).map(|_| tranche.clone()).collect();
+    request
+}
+
+fn stamp(micros: u64) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: (micros / 1_000_000) as i64,
+        nanos: (micros % 1_000_000 * 1_000) as i32,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What each wallet must hold: the sum of what was granted less the sum of what was debited, kept
 //! apart from the servers and compared with them at the end.
 
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -11,13 +12,14 @@ use super::target::{Debit, Target};
 use crate::workload::refill_credits;
 
 /// Calls under way while wallets are filled, refilled or audited.
-const CALLS_UNDER_WAY: usize = 64;
+pub const CALLS_UNDER_WAY: usize = 128;
 /// Wallets that differ and are named in the error.
 const SHOWN_MAX: usize = 5;
 
 /// One wallet a customer.
 pub struct Books {
     accounts: Vec<Account>,
+    filled: AtomicU64,
     /// Credits of each of the four tranches of a grant.
     tranche_credits: u64,
     /// Begins every name and key of these books.
@@ -45,17 +47,27 @@ pub struct Audit {
     pub available: u64,
 }
 
+impl AddAssign for Audit {
+    fn add_assign(&mut self, more: Audit) {
+        let Audit { wallets, granted, debited, available } = more;
+        self.wallets += wallets;
+        self.granted += granted;
+        self.debited += debited;
+        self.available += available;
+    }
+}
+
 impl Books {
-    /// Books of so many wallets, which get four tranches of so many credits at a time. `run` keeps books
+    /// Books of up to so many wallets, which get four tranches of so many credits at a time. `run` keeps books
     /// on one cluster apart.
     pub fn new(wallets: u64, tranche_credits: u64, run: u32) -> Books {
         let accounts = (0..wallets).map(|_| Account::default()).collect();
-        Books { accounts, tranche_credits, run, next_key: AtomicU64::new(0) }
+        Books { accounts, filled: AtomicU64::new(0), tranche_credits, run, next_key: AtomicU64::new(0) }
     }
 
-    /// How many wallets there are.
+    /// How many wallets are filled.
     pub fn wallets(&self) -> u64 {
-        self.accounts.len() as u64
+        self.filled.load(Ordering::Acquire)
     }
 
     /// Whose wallet it is.
@@ -84,8 +96,18 @@ impl Books {
         self.accounts[wallet as usize].granted.fetch_add(credits, Ordering::Relaxed);
     }
 
-    /// Creates the wallets, with four tranches each.
+    /// Creates all wallets, with four tranches each.
     pub async fn fill<T: Target>(&self, target: &T, bar: &ProgressBar) -> anyhow::Result<()> {
+        self.fill_up_to(self.accounts.len() as u64, target, bar).await
+    }
+
+    /// Creates wallets until there are so many, with four tranches each.
+    pub async fn fill_up_to<T: Target>(
+        &self,
+        wallets: u64,
+        target: &T,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<()> {
         let fill = |wallet: u64| async move {
             let target = target.client(wallet as usize);
             target.create(&self.customer(wallet), self.fresh_key()).await?;
@@ -93,7 +115,10 @@ impl Books {
             bar.inc(1);
             anyhow::Ok(())
         };
-        stream::iter(0..self.wallets()).map(fill).buffer_unordered(CALLS_UNDER_WAY).try_collect().await
+        let missing = stream::iter(self.wallets()..wallets);
+        missing.map(fill).buffer_unordered(CALLS_UNDER_WAY).try_collect::<()>().await?;
+        self.filled.store(wallets, Ordering::Release);
+        Ok(())
     }
 
     /// Refills wallets that were too short. One that is being refilled for another client is left to
@@ -141,10 +166,7 @@ impl Books {
                 let customer = self.customer(wallet);
                 differ.push(format!("{customer}: granted {granted}, debited {debited}, left {available}"));
             }
-            audit.wallets += 1;
-            audit.granted += granted;
-            audit.debited += debited;
-            audit.available += available;
+            audit += Audit { wallets: 1, granted, debited, available };
         }
         let shown = &differ[..differ.len().min(SHOWN_MAX)];
         anyhow::ensure!(differ.is_empty(), "{} wallets do not add up:\n{}", differ.len(), shown.join("\n"));

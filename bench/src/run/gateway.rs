@@ -14,11 +14,13 @@ use purser_node::cluster::customer_hash;
 use purser_proto::v1;
 use purser_proto::v1::cluster_client::ClusterClient;
 use purser_proto::v1::ledger_client::LedgerClient;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
-use super::target::{Debit, Target, Verdict};
+use super::metrics::Scraper;
+use super::target::{Debit, LogCounts, Target, Verdict};
 use crate::workload;
 
 /// How long one call may take.
@@ -36,6 +38,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 #[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,
+    scraper: Scraper,
     number: usize,
 }
 
@@ -43,6 +46,8 @@ struct Shared {
     nodes: Vec<Node>,
     /// How much the answers to batches tell.
     detail: v1::ReceiptDetail,
+    /// Replicas of a shard.
+    replicas: AtomicU64,
     leaders: RwLock<Leaders>,
     retries: AtomicU64,
 }
@@ -78,10 +83,51 @@ impl Gateway {
         }
         anyhow::ensure!(!nodes.is_empty(), "no server is named");
         let leaders = RwLock::new(Arc::from([]));
-        let shared = Shared { nodes, detail, leaders, retries: AtomicU64::new(0) };
-        let gateway = Gateway { shared: Arc::new(shared), number: 0 };
+        let (retries, replicas) = (AtomicU64::new(0), AtomicU64::new(1));
+        let shared = Shared { nodes, detail, replicas, leaders, retries };
+        let scraper = Scraper::new(Vec::new());
+        let gateway = Gateway { shared: Arc::new(shared), scraper, number: 0 };
         gateway.learn_leaders().await?;
         Ok(gateway)
+    }
+
+    /// The same, with the URLs of the servers' metrics: their logs are read there.
+    pub fn with_metrics(self, urls: Vec<String>) -> Gateway {
+        Gateway { scraper: Scraper::new(urls), ..self }
+    }
+
+    /// How many servers there are.
+    pub fn servers(&self) -> usize {
+        self.shared.nodes.len()
+    }
+
+    /// The place among the servers of the one that leads a customer's shard.
+    pub fn leader(&self, customer: &str) -> usize {
+        leader_of(&self.leaders(), customer)
+    }
+
+    /// How much answers tell.
+    pub fn detail(&self) -> v1::ReceiptDetail {
+        self.shared.detail
+    }
+
+    /// Opens a stream of debits to a server, on one of its connections.
+    pub async fn debit_stream(
+        &self,
+        server: usize,
+        connection: usize,
+        requests: ReceiverStream<v1::DebitStreamRequest>,
+    ) -> anyhow::Result<Streaming<v1::DebitStreamResponse>> {
+        let connections = &self.shared.nodes[server].connections;
+        let mut ledger = connections[connection % connections.len()].clone();
+        Ok(ledger.debit_stream(requests).await?.into_inner())
+    }
+
+    /// Debits what was sent before in another way, and has no outcome yet.
+    pub async fn debit_again(&self, debit: Debit) -> anyhow::Result<Verdict> {
+        self.shared.retries.fetch_add(1, Ordering::Relaxed);
+        self.pause().await;
+        self.debit(debit).await
     }
 
     /// Grants what the request says.
@@ -168,8 +214,11 @@ impl Gateway {
         for node in &self.shared.nodes {
             match node.cluster.clone().get_shard_map(v1::GetShardMapRequest {}).await {
                 Ok(map) => {
+                    let map = map.into_inner();
                     let urls: Vec<_> = self.shared.nodes.iter().map(|node| node.url.as_str()).collect();
-                    let leaders = leaders_of(&map.into_inner(), &urls);
+                    let leaders = leaders_of(&map, &urls);
+                    let replicas = map.shards.first().map_or(1, |shard| shard.node_ids.len().max(1));
+                    self.shared.replicas.store(replicas as u64, Ordering::Relaxed);
                     *self.shared.leaders.write().unwrap_or_else(PoisonError::into_inner) = leaders;
                     return Ok(());
                 }
@@ -184,7 +233,7 @@ impl Gateway {
 
 impl Target for Gateway {
     fn client(&self, number: usize) -> Gateway {
-        Gateway { shared: self.shared.clone(), number }
+        Gateway { number, ..self.clone() }
     }
 
     async fn create(&self, customer: &str, key: String) -> anyhow::Result<()> {
@@ -209,7 +258,7 @@ impl Target for Gateway {
         };
         match self.tried(&request.customer, send).await {
             Ok(_) => Ok(Verdict::Applied),
-            Err(status) if reason(&status) == "INSUFFICIENT_CREDITS" => Ok(Verdict::Short),
+            Err(status) if is_short(&reason(&status)) => Ok(Verdict::Short),
             Err(status) => Err(status.into()),
         }
     }
@@ -251,9 +300,16 @@ impl Target for Gateway {
     fn retries(&self) -> u64 {
         self.shared.retries.load(Ordering::Relaxed)
     }
+
+    async fn log(&self) -> anyhow::Result<Option<LogCounts>> {
+        let written = self.scraper.log().await?;
+        let replicas = self.shared.replicas.load(Ordering::Relaxed);
+        Ok(written.map(|log| LogCounts { entries: log.entries / replicas, ..log }))
+    }
 }
 
-fn request_of(debit: Debit) -> v1::DebitRequest {
+/// The request of a debit.
+pub fn request_of(debit: Debit) -> v1::DebitRequest {
     workload::debit_request(&debit.customer, debit.key, debit.amount)
 }
 
@@ -277,15 +333,20 @@ fn leader_of(leaders: &[usize], customer: &str) -> usize {
 }
 
 /// The verdict of a result; `None` where it may be tried again.
-fn verdict(result: v1::DebitResult) -> anyhow::Result<Option<Verdict>> {
+pub fn verdict(result: v1::DebitResult) -> anyhow::Result<Option<Verdict>> {
     match result.outcome.context("a result has an outcome")? {
         v1::debit_result::Outcome::Applied(_) => Ok(Some(Verdict::Applied)),
         v1::debit_result::Outcome::Refused(refusal) => match refusal.reason.as_str() {
-            "INSUFFICIENT_CREDITS" => Ok(Some(Verdict::Short)),
+            reason if is_short(reason) => Ok(Some(Verdict::Short)),
             "UNAVAILABLE" | "NOT_LEADER" => Ok(None),
             reason => anyhow::bail!("a debit was refused: {reason}: {}", refusal.message),
         },
     }
+}
+
+/// Nothing that a debit may draw on is nothing where there are tranches that it may not.
+fn is_short(reason: &str) -> bool {
+    ["INSUFFICIENT_CREDITS", "NO_ELIGIBLE_TRANCHE"].contains(&reason)
 }
 
 fn may_be_tried_again(status: &Status) -> bool {

@@ -40,6 +40,11 @@ pub enum Call {
     Debit,
     /// So many debits.
     Batch(usize),
+    /// One debit, on one of so many streams that clients share.
+    Streamed {
+        /// How many.
+        streams: usize,
+    },
     /// The question for a balance.
     Balance,
 }
@@ -48,7 +53,7 @@ impl Call {
     /// Debits of a call.
     pub fn debits(self) -> usize {
         match self {
-            Call::Debit => 1,
+            Call::Debit | Call::Streamed { .. } => 1,
             Call::Batch(debits) => debits,
             Call::Balance => 0,
         }
@@ -168,7 +173,7 @@ impl<T: Target> Measurement<T> {
         let mut verdicts = Vec::new();
         match self.work.call {
             Call::Batch(_) => verdicts = target.debit_batch(debits.collect()).await?,
-            Call::Debit => {
+            Call::Debit | Call::Streamed { .. } => {
                 for debit in debits {
                     verdicts.push(target.debit(debit).await?);
                 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::books::Books;
 use super::load::{self, Call, Span, Work};
-use super::report::{Measured, Pace};
+use super::report::{Measured, Pace, grouped};
 use super::target::{LogCounts, Target};
 use super::usage::{Snapshot, Watched};
 use crate::workload::{Spread, Wallets};
@@ -41,16 +41,14 @@ pub struct Load {
 impl Load {
     /// In a few words.
     pub fn told(&self) -> String {
-        let pace = match self.pace {
-            Pace::Closed { clients } => format!("{clients} clients"),
-            Pace::Open { a_minute } => format!("{a_minute}/min"),
-        };
-        let call = match self.call {
-            Call::Debit => "1 a call".to_owned(),
-            Call::Batch(debits) => format!("{debits} a call"),
-            Call::Balance => "balances".to_owned(),
-        };
-        format!("{}: {pace}, {}, {call}", self.scenario, self.spread.name())
+        let Load { scenario, pace, .. } = self;
+        let spread = self.spread.name();
+        match self.call {
+            Call::Debit => format!("{scenario}: {pace}, {spread}"),
+            Call::Batch(debits) => format!("{scenario}: {pace}, {spread}, {} a call", grouped(debits as u64)),
+            Call::Streamed { streams } => format!("{scenario}: {pace} on {streams} streams, {spread}"),
+            Call::Balance => format!("{scenario}: {pace}, {spread}, balances"),
+        }
     }
 }
 

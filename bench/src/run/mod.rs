@@ -10,77 +10,60 @@
 //! balance is asked for; a run whose books do not add up fails.
 
 pub mod books;
+pub mod course;
 pub mod gateway;
+mod growth;
 pub mod load;
 pub mod machine;
 pub mod measure;
+mod metrics;
+mod page;
+mod plot;
 pub mod report;
+pub mod scenario;
+mod streams;
 pub mod target;
 pub mod usage;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
 use purser_proto::v1;
 
-use books::Books;
+use course::Course;
 use gateway::Gateway;
-use load::Call;
+use growth::GrowthOptions;
 use machine::Machine;
-use measure::{Load, bar, measure};
-use report::{Pace, Report};
-use target::Target;
+use report::Report;
+use scenario::{LoadOptions, Scenario};
+use streams::Streams;
 use usage::{Device, Process, Watched};
 
 use crate::nodes::{Nodes, NodesOptions, purser};
-use crate::workload::{Spread, TRANCHE_CREDITS};
 
 /// Options of a run.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Options {
     /// What is measured
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "single,batch")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "single,batch,stream,hot,one,read,mission"
+    )]
     scenario: Vec<Scenario>,
-    /// Customers, with one wallet each
-    #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
-    wallets: u64,
-    /// How debits spread over wallets (single; batches are uniform)
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "uniform,zipf")]
-    spread: Vec<Spread>,
-    /// Clients with one debit a call
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "64,256")]
-    clients: Vec<usize>,
-    /// Clients with many debits a call
-    #[arg(long, value_name = "NUMBER", default_value_t = 8)]
-    batch_clients: usize,
-    /// Debits a call, up to 8,000
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "100,1000,8000")]
-    batch_debits: Vec<usize>,
-    /// Ask for answers without draws and balances (batch)
+    #[command(flatten)]
+    loads: LoadOptions,
+    #[command(flatten)]
+    growth: GrowthOptions,
+    /// Ask for answers without draws and balances (batch, stream)
     #[arg(long)]
     brief: bool,
-    /// Seconds of load before each measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
-    warm_up_s: u64,
-    /// Seconds of each measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
-    measure_s: u64,
-    /// Debits a second in the open loop [default: half of what the closed loop reached]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
-    rate: Option<u64>,
-    /// Leave the open loop out
-    #[arg(long, conflicts_with = "rate")]
-    closed_only: bool,
     /// Connections to each server
     #[arg(long, value_name = "NUMBER", default_value_t = 8)]
     connections: usize,
-    /// Where the choice of wallets and amounts begins
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    seed: u64,
     /// Servers that run already, by URL, instead of starting some
     #[arg(long, value_name = "URLS", value_delimiter = ',')]
     servers: Vec<String>,
@@ -99,14 +82,9 @@ pub struct Options {
     /// How the report is written
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Scenario {
-    /// One debit a call
-    Single,
-    /// Many debits a call
-    Batch,
+    /// Write the report as a page with plots besides
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -119,13 +97,18 @@ enum Output {
 
 const EXAMPLES: &str = "\
 Examples:
-  purser-bench run                                    everything, in about three and a half minutes
+  purser-bench run                                    everything but growth, in about four minutes
+  purser-bench run --html report.html                 with plots, as a page
   purser-bench run --scenario batch --brief -o json   batches only, as JSON
-  purser-bench run --scenario single --spread zipf --clients 256 --closed-only
+  purser-bench run --scenario single --spread zipf --clients 256 --open none
   purser-bench run --scenario single --clients 64 --spread uniform --rate 5000
                                                       latency at 5,000 debits a second
+  purser-bench run --scenario stream --streams 8 --window 512 --open all
+  purser-bench run --scenario growth                  up to 1,000,000 wallets: in about a quarter
+                                                      of an hour, most of it to fill them
   purser-bench run --wallets 500 --clients 16 --spread uniform --batch-debits 100 \\
-                   --warm-up-s 0 --measure-s 1        a look whether it works, in five seconds
+                   --open none --warm-up-s 0 --measure-s 1
+                                                      a look whether it works, in half a minute
 
 Everything started is stopped and removed at the end, also after an error or Ctrl-C.
 The exit code is 0 only if every call was answered as it must be and every wallet holds
@@ -133,7 +116,7 @@ what it must.";
 
 /// Runs, and prints the report to stdout; progress goes to stderr.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    check(options)?;
+    options.loads.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {
         tokio::select! {
@@ -142,22 +125,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             report = start(options) => report,
         }
     })?;
+    if let Some(file) = &options.html {
+        std::fs::write(file, page::page(&report)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
     match options.output {
         Output::Table => println!("{}", report.table()),
         Output::Json => println!("{}", report.json()?),
     }
-    Ok(())
-}
-
-fn check(options: &Options) -> anyhow::Result<()> {
-    let debits_max = purser_node::api::batch::DEBITS_MAX;
-    let batch = options.batch_debits.iter();
-    anyhow::ensure!(
-        batch.clone().all(|debits| (2..=debits_max).contains(debits)),
-        "--batch-debits: 2 to {debits_max} debits a call"
-    );
-    let clients = options.clients.iter().chain([&options.batch_clients]);
-    anyhow::ensure!(clients.clone().all(|clients| *clients > 0), "at least one client is needed");
     Ok(())
 }
 
@@ -179,7 +154,8 @@ async fn start(options: &Options) -> anyhow::Result<Report> {
     let own = Process { name: "load".to_owned(), pid: std::process::id(), with_descendants: false };
     if !options.servers.is_empty() {
         let watched = Watched { processes: vec![own], device: None };
-        return drive(options, machine, "Purser".to_owned(), &options.servers, watched).await;
+        let addresses = [options.servers.clone(), Vec::new()];
+        return drive(options, machine, "Purser".to_owned(), addresses, &watched).await;
     }
     let device = Device::of(&directory);
     let binary = match &options.purser {
@@ -193,7 +169,8 @@ async fn start(options: &Options) -> anyhow::Result<Report> {
     let node = |(name, pid)| Process { name, pid, with_descendants: false };
     let processes = cluster.processes().into_iter().map(node).chain([own]).collect();
     let watched = Watched { processes, device };
-    match drive(options, machine, system, &cluster.urls(), watched).await {
+    let addresses = [cluster.urls(), cluster.metrics_urls()];
+    match drive(options, machine, system, addresses, &watched).await {
         Ok(report) => {
             cluster.stop().await?;
             Ok(report)
@@ -215,65 +192,33 @@ pub fn version(nodes: &NodesOptions) -> anyhow::Result<String> {
     Ok(told.trim().trim_start_matches("purser ").to_owned())
 }
 
-/// All loads in a closed loop, in the order in which they are measured.
-fn loads(options: &Options) -> Vec<Load> {
-    let load = |scenario, call, spread, clients| Load {
-        scenario,
-        call,
-        spread,
-        pace: Pace::Closed { clients },
-        warm_up: Duration::from_secs(options.warm_up_s),
-        measured: Duration::from_secs(options.measure_s),
-        seed: options.seed,
-    };
-    let mut loads = Vec::new();
-    if options.scenario.contains(&Scenario::Single) {
-        for &spread in &options.spread {
-            let clients = options.clients.iter();
-            loads.extend(clients.map(|&clients| load("single", Call::Debit, spread, clients)));
-        }
-    }
-    if options.scenario.contains(&Scenario::Batch) {
-        let batches = options.batch_debits.iter();
-        let batch = |&debits| load("batch", Call::Batch(debits), Spread::Uniform, options.batch_clients);
-        loads.extend(batches.map(batch));
-    }
-    // Each load has a stretch of its own.
-    for (load, number) in loads.iter_mut().zip(0..) {
-        load.seed = load.seed.wrapping_add(1_000_000 * number);
-    }
-    loads
-}
-
 async fn drive(
     options: &Options,
     machine: Machine,
     system: String,
-    urls: &[String],
-    watched: Watched,
+    [urls, metrics]: [Vec<String>; 2],
+    watched: &Watched,
 ) -> anyhow::Result<Report> {
-    let detail = if options.brief { v1::ReceiptDetail::Brief } else { v1::ReceiptDetail::Full };
-    let gateway = Gateway::connect(urls, options.connections, detail).await?;
-    let books = Arc::new(Books::new(options.wallets, TRANCHE_CREDITS, rand::random()));
-    let filling = bar("filling wallets", options.wallets);
-    books.fill(&gateway, &filling).await?;
-    filling.finish_and_clear();
-
-    let mut measurements = Vec::new();
-    for load in loads(options) {
-        let closed = measure(&gateway, &books, &load, &watched).await?;
-        let half = options.rate.map_or(closed.debits_a_minute / 2, |rate| rate * 60);
-        let half = half.max(load.call.debits() as u64);
-        measurements.push(closed);
-        if !options.closed_only {
-            let open = Load { pace: Pace::Open { a_minute: half }, ..load };
-            measurements.push(measure(&gateway, &books, &open, &watched).await?);
-        }
-    }
-
-    let auditing = bar("auditing wallets", options.wallets);
-    let audit = books.audit(&gateway, &auditing).await?;
-    auditing.finish_and_clear();
     let setup = format!("{} servers, {} shards", urls.len(), options.shards);
-    Ok(Report { system, machine, setup, measurements, retries: gateway.retries(), audit })
+    let detail = if options.brief { v1::ReceiptDetail::Brief } else { v1::ReceiptDetail::Full };
+    let gateway = Gateway::connect(&urls, options.connections, detail).await?.with_metrics(metrics);
+    let mut course = Course::new(&options.loads, watched);
+    let (growth, shared): (Vec<_>, Vec<_>) =
+        options.scenario.iter().partition(|scenario| **scenario == Scenario::Growth);
+    if !shared.is_empty() {
+        let books = course.wallets(&gateway).await?;
+        for &scenario in shared {
+            if scenario == Scenario::Stream {
+                let streams = Streams::open(&gateway, options.loads.streams).await?;
+                course.scenario(scenario, &streams, &books).await?;
+            } else {
+                course.scenario(scenario, &gateway, &books).await?;
+            }
+        }
+        course.audit(&gateway, &books).await?;
+    }
+    if !growth.is_empty() {
+        growth::growth(&mut course, &gateway, &options.growth).await?;
+    }
+    Ok(course.report(system, setup, machine, &gateway))
 }

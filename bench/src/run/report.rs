@@ -3,6 +3,8 @@
 // Figures for people; nothing is booked from them.
 #![allow(clippy::float_arithmetic)]
 
+use std::fmt;
+
 use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -55,11 +57,22 @@ pub enum Pace {
     },
 }
 
+impl fmt::Display for Pace {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Pace::Closed { clients } => write!(out, "{} clients", grouped(*clients as u64)),
+            Pace::Open { a_minute } => write!(out, "open, {}/min", grouped(*a_minute)),
+        }
+    }
+}
+
 /// What was measured of one sort of load.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
     /// What it was for.
     pub scenario: &'static str,
+    /// It in a few words.
+    pub told: String,
     /// What a call was.
     pub call: Call,
     /// Debits of a call; none where calls ask for balances.
@@ -182,6 +195,7 @@ impl Measured {
         let span_ms = usage.span_ms.max(1);
         Measured {
             scenario: load.scenario,
+            told: load.told(),
             call: load.call,
             debits_a_call,
             spread: load.spread.name(),
@@ -209,24 +223,6 @@ impl Measured {
     /// Debits applied, or balances told, a second.
     pub fn done_a_second(&self) -> u64 {
         self.debits_a_second + self.reads_a_second
-    }
-
-    /// Who called.
-    pub fn load(&self) -> String {
-        match self.pace {
-            Pace::Closed { clients } => format!("{clients} clients"),
-            Pace::Open { a_minute } => format!("{}/min, open", grouped(a_minute)),
-        }
-    }
-
-    /// What was measured, in a few words.
-    pub fn told(&self) -> String {
-        let wallets = if self.wallets == 1 { "1 wallet".to_owned() } else { self.spread.to_owned() };
-        let call = match self.call {
-            Call::Batch(debits) => format!(", {} a call", grouped(debits as u64)),
-            Call::Debit | Call::Balance => String::new(),
-        };
-        format!("{}: {}, {wallets}{call}", self.scenario, self.load())
     }
 }
 
@@ -321,9 +317,8 @@ fn speed(measurements: &[Measured]) -> Sheet {
         let asked = (own.applied + own.denied).max(1);
         let unless_none = |number: u64| if number == 0 { String::new() } else { grouped(number) };
         vec![
-            own.scenario.to_owned(),
-            own.load(),
-            format!("{} {}", grouped(own.wallets), own.spread),
+            own.told.clone(),
+            grouped(own.wallets),
             unless_none(own.debits_a_call as u64),
             unless_none(own.debits_a_second),
             unless_none(own.debits_a_minute),
@@ -337,7 +332,6 @@ fn speed(measurements: &[Measured]) -> Sheet {
         ]
     };
     let head = [
-        "scenario",
         "load",
         "wallets",
         "a call",
@@ -351,7 +345,7 @@ fn speed(measurements: &[Measured]) -> Sheet {
         "denied",
         "refills",
     ];
-    Sheet::new("Speed", &head, &[1, 2, 3], measurements.iter().map(row))
+    Sheet::new("Speed", &head, &[1], measurements.iter().map(row))
 }
 
 fn costs(measurements: &[Measured]) -> Sheet {

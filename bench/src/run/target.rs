@@ -31,7 +31,7 @@ pub enum Verdict {
 pub struct LogCounts {
     /// Syncs of the log to the disk.
     pub syncs: u64,
-    /// Entries, each replica's counted.
+    /// Entries, each counted once, however many replicas hold it.
     pub entries: u64,
     /// Bytes.
     pub bytes: u64,
