@@ -36,7 +36,7 @@ const WALLETS_LAST: u64 = 1_000_000;
 /// Debits of a batch.
 const BATCH: usize = 1_000;
 /// The least time before tranches expire that are granted now.
-const EXPIRY_AHEAD_MIN: Duration = Duration::from_secs(10);
+const EXPIRY_AHEAD_MIN: Duration = Duration::from_secs(5);
 
 /// What growth is made of besides loads.
 #[derive(Clone, Debug, clap::Args)]

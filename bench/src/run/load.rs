@@ -106,7 +106,8 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn new() -> anyhow::Result<Counts> {
+    /// Nothing yet.
+    pub fn new() -> anyhow::Result<Counts> {
         let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, LATENCY_DIGITS)?;
         Ok(Counts { applied: 0, read: 0, denied: 0, refills: 0, latency_us })
     }

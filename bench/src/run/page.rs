@@ -157,3 +157,102 @@ fn table(sheet: &Sheet) -> Markup {
         } }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::books::Audit;
+    use super::super::load::{Call, Counts};
+    use super::super::machine::Machine;
+    use super::super::measure::Load;
+    use super::super::report::Pace;
+    use super::super::target::LogCounts;
+    use super::super::usage::{ProcessUsage, Usage};
+    use super::*;
+    use crate::workload::Spread;
+
+    fn measured(scenario: &'static str, wallets: u64, latencies_us: &[u64]) -> Measured {
+        let load = Load {
+            scenario,
+            call: Call::Debit,
+            spread: Spread::Uniform,
+            pace: Pace::Closed { clients: 64 },
+            warm_up: Duration::ZERO,
+            measured: Duration::from_secs(1),
+            seed: 1,
+        };
+        let mut counts = Counts::new().expect("nothing");
+        counts.applied = latencies_us.len() as u64;
+        for latency_us in latencies_us {
+            counts.latency_us.record(*latency_us).expect("in bounds");
+        }
+        let node = ProcessUsage {
+            name: "node <1>".to_owned(),
+            cpu_ms: 500,
+            written_bytes: 1_000,
+            resident_bytes: 100 << 20,
+            busiest_thread: "log".to_owned(),
+            busiest_thread_cpu_ms: 100,
+        };
+        let usage = Usage {
+            span_ms: 1_000,
+            cores: 2,
+            machine_cpu_ms: 600,
+            device_written_bytes: Some(4_096),
+            processes: vec![node],
+        };
+        let log = LogCounts { syncs: 10, entries: 2, bytes: 800 };
+        Measured::new(&load, wallets, &counts, usage, Some(log))
+    }
+
+    fn report(measurements: Vec<Measured>) -> Report {
+        Report {
+            system: "Purser 1".to_owned(),
+            machine: Machine::look(std::path::Path::new("/")),
+            setup: "3 servers".to_owned(),
+            measurements,
+            retries: 0,
+            audit: Audit { wallets: 10, granted: 4_000, debited: 1_000, available: 3_000 },
+        }
+    }
+
+    #[test]
+    fn the_page_holds_every_measurement_and_nothing_from_elsewhere() {
+        let measurements = ["single", "batch", "growth", "tranches, many open"]
+            .map(|scenario| measured(scenario, 10_000, &[1_000, 2_000, 3_000, 90_000]));
+        let page = page(&report(measurements.to_vec())).expect("a page");
+
+        for own in &measurements {
+            // In both plots of bars, in that of its latencies and in the sheet.
+            assert!(page.matches(&own.told).count() >= 4, "{}", own.told);
+        }
+        assert!(page.contains("4,000 granted - 1,000 debited = 3,000"), "{page}");
+        assert!(page.contains("node &lt;1&gt;") && !page.contains("node <1>"));
+        for elsewhere in ["<script", "<link", "src=", "url(", "@import"] {
+            assert!(!page.contains(elsewhere), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn growth_is_a_line_over_wallets_where_it_was_measured_at_two_sizes() {
+        let at = |wallets| measured("growth", wallets, &[1_000, 2_000]);
+        assert!(growth(&[at(10_000)]).expect("no plot").is_none());
+        let plot = growth(&[at(10_000), at(1_000_000)]).expect("a plot").expect("a plot");
+        assert!(plot.contains("What a debit costs among so many wallets"), "{plot}");
+    }
+
+    #[test]
+    fn a_measurement_without_a_single_call_is_told_all_the_same() {
+        let page = page(&report(vec![measured("one", 10, &[])])).expect("a page");
+        assert!(page.contains("one: 64 clients, uniform"));
+    }
+
+    #[test]
+    fn of_four_calls_one_is_slower_than_three_quarters() {
+        let points = points(&measured("single", 10, &[1_000, 2_000, 3_000, 90_000]));
+        assert!(points.iter().all(|(of, ms)| *of >= 1.0 && *ms < 91.0), "{points:?}");
+        // Those below the slowest.
+        assert!(points.iter().any(|(of, ms)| *of >= 4.0 && (2.9..3.1).contains(ms)), "{points:?}");
+    }
+}

@@ -6,7 +6,9 @@
 use std::ops::Range;
 
 use anyhow::anyhow;
+use plotters::coord::CoordTranslate;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Pixels of a plot from left to right.
 const WIDTH: u32 = 900;
@@ -63,7 +65,7 @@ fn colour(place: usize) -> RGBColor {
     COLOURS[place % COLOURS.len()]
 }
 
-/// Bars below one another.
+/// Bars below one another, each with its figure.
 pub fn bars(caption: &str, axis: &Axis<'_>, bars: &[Bar]) -> anyhow::Result<String> {
     let length = |bar: &Bar| bar.parts.iter().map(|(_, part)| part).sum::<f64>();
     let longest = bars.iter().map(length).fold(f64::MIN_POSITIVE, f64::max);
@@ -73,6 +75,8 @@ pub fn bars(caption: &str, axis: &Axis<'_>, bars: &[Bar]) -> anyhow::Result<Stri
             names.push(name);
         }
     }
+    // Room on the right for figures and names.
+    let across = longest * if names.len() > 1 { 1.3 } else { 1.1 };
     let mut svg = String::new();
     let height = BAR_HEIGHT * bars.len() as u32 + BARS_MARGIN;
     {
@@ -84,46 +88,51 @@ pub fn bars(caption: &str, axis: &Axis<'_>, bars: &[Bar]) -> anyhow::Result<Stri
             .x_label_area_size(40)
             .y_label_area_size(NAMES_WIDTH)
             // The first bar on top.
-            .build_cartesian_2d(0.0..longest * 1.05, (bars.len() as f64)..0.0)
+            .build_cartesian_2d(0.0..across, (bars.len() as f64)..0.0)
             .map_err(undrawn)?;
-        // Names are set beside the bars below: an axis of numbers knows none.
         let told = |figure: &f64| (axis.figure)(*figure);
         let mut mesh = chart.configure_mesh();
-        mesh.disable_y_mesh().disable_y_axis().y_labels(0).label_style(FONT);
+        // Names are set beside the bars below: an axis of numbers knows none.
+        mesh.disable_y_mesh().disable_y_axis().y_labels(0);
+        mesh.light_line_style(TRANSPARENT).label_style(FONT);
         mesh.x_desc(axis.name).x_label_formatter(&told);
         mesh.draw().map_err(undrawn)?;
         for (place, name) in names.iter().enumerate() {
-            let own = bars.iter().enumerate().filter_map(|(row, bar)| {
-                let before = bar.parts.iter().take_while(|(part, _)| part != name);
-                let from = before.map(|(_, part)| part).sum::<f64>();
-                let (_, part) = bar.parts.iter().find(|(part, _)| part == name)?;
-                let (top, bottom) = (row as f64 + 0.15, row as f64 + 0.85);
-                Some(Rectangle::new([(from, top), (from + part, bottom)], colour(place).filled()))
-            });
-            let drawn = chart.draw_series(own).map_err(undrawn)?;
+            let drawn = chart.draw_series(part(bars, name, colour(place))).map_err(undrawn)?;
             if names.len() > 1 {
                 drawn.label(*name).legend(move |at| swatch(at, place));
             }
         }
-        let (left, _) = chart.plotting_area().get_pixel_range();
-        let style = FONT.into_text_style(&area);
+        let beside = |side| FONT.into_text_style(&area).pos(Pos::new(side, VPos::Center));
         for (row, bar) in bars.iter().enumerate() {
-            let (_, middle) = chart.backend_coord(&(0.0, row as f64 + 0.5));
-            let style = style.pos(plotters::style::text_anchor::Pos::new(
-                plotters::style::text_anchor::HPos::Right,
-                plotters::style::text_anchor::VPos::Center,
-            ));
-            area.draw(&Text::new(bar.name.clone(), (left.start - 8, middle), style)).map_err(undrawn)?;
+            let (end, middle) = chart.backend_coord(&(length(bar), row as f64 + 0.5));
+            let (begin, _) = chart.backend_coord(&(0.0, 0.0));
+            let name = Text::new(bar.name.as_str(), (begin - 8, middle), beside(HPos::Right));
+            area.draw(&name).map_err(undrawn)?;
+            let figure = (axis.figure)(length(bar));
+            area.draw(&Text::new(figure, (end + 6, middle), beside(HPos::Left))).map_err(undrawn)?;
         }
         if names.len() > 1 {
-            let mut names = chart.configure_series_labels();
-            names.position(SeriesLabelPosition::LowerRight);
-            names.background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.2)).label_font(FONT);
-            names.draw().map_err(undrawn)?;
+            legend(&mut chart).map_err(undrawn)?;
         }
         area.present().map_err(undrawn)?;
     }
     Ok(svg)
+}
+
+/// One part of each bar that has it.
+fn part<'a>(
+    bars: &'a [Bar],
+    name: &'a str,
+    colour: RGBColor,
+) -> impl Iterator<Item = Rectangle<(f64, f64)>> + 'a {
+    bars.iter().enumerate().filter_map(move |(row, bar)| {
+        let before = bar.parts.iter().take_while(|(part, _)| part != name);
+        let from = before.map(|(_, part)| part).sum::<f64>();
+        let (_, part) = bar.parts.iter().find(|(part, _)| part == name)?;
+        let (top, bottom) = (row as f64 + 0.15, row as f64 + 0.85);
+        Some(Rectangle::new([(from, top), (from + part, bottom)], colour.filled()))
+    })
 }
 
 /// Lines over two logarithmic axes.
@@ -161,13 +170,19 @@ pub fn lines(caption: &str, [across, up]: [&Axis<'_>; 2], lines: &[Line]) -> any
                 .label(line.name.clone())
                 .legend(move |at| swatch(at, place));
         }
-        let mut names = chart.configure_series_labels();
-        names.position(SeriesLabelPosition::UpperLeft);
-        names.background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.2)).label_font(FONT);
-        names.draw().map_err(undrawn)?;
+        legend(&mut chart).map_err(undrawn)?;
         area.present().map_err(undrawn)?;
     }
     Ok(svg)
+}
+
+/// The names of colours, where plots are mostly empty.
+fn legend<'a, 'b: 'a, C: CoordTranslate>(
+    chart: &'a mut ChartContext<'b, SVGBackend<'b>, C>,
+) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
+    let mut names = chart.configure_series_labels();
+    names.position(SeriesLabelPosition::LowerRight).label_font(FONT);
+    names.background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.2)).draw()
 }
 
 /// The patch of colour beside a name.

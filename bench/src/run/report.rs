@@ -60,6 +60,7 @@ pub enum Pace {
 impl fmt::Display for Pace {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Pace::Closed { clients: 1 } => write!(out, "1 client"),
             Pace::Closed { clients } => write!(out, "{} clients", grouped(*clients as u64)),
             Pace::Open { a_minute } => write!(out, "open, {}/min", grouped(*a_minute)),
         }
@@ -138,13 +139,17 @@ pub struct Latency {
 impl Latency {
     fn of(latency_us: &Histogram<u64>) -> Latency {
         let steps = latency_us.iter_quantiles(CURVE_STEPS);
+        let mut curve: Vec<_> =
+            steps.map(|step| (step.quantile() * 100.0, step.value_iterated_to())).collect();
+        // Where few calls are left, steps come to the same.
+        curve.dedup();
         Latency {
             calls: latency_us.len(),
             p50_us: latency_us.value_at_quantile(0.5),
             p99_us: latency_us.value_at_quantile(0.99),
             p999_us: latency_us.value_at_quantile(0.999),
             max_us: latency_us.max(),
-            curve: steps.map(|step| (step.quantile() * 100.0, step.value_iterated_to())).collect(),
+            curve,
         }
     }
 }
@@ -457,6 +462,21 @@ mod tests {
             device_written_bytes: None,
             processes: vec![server],
         }
+    }
+
+    #[test]
+    fn rates_of_the_log_are_by_second_and_by_applied_debit() {
+        let rates = LogRates::of(LogCounts { syncs: 300, entries: 150, bytes: 90_000 }, 600, 2_000);
+        let expected = LogRates {
+            syncs_a_second: 150.0,
+            entries_a_second: 75.0,
+            debits_an_entry: 4.0,
+            bytes_a_debit: 150.0,
+        };
+        assert_eq!(rates, expected);
+        // Reads write nothing.
+        let nothing = LogRates::of(LogCounts::default(), 0, 2_000);
+        assert_eq!((nothing.debits_an_entry, nothing.bytes_a_debit), (0.0, 0.0));
     }
 
     #[test]
