@@ -1,11 +1,12 @@
 //! The ledger in PostgreSQL as a target of the load: a pool of connections with prepared statements.
 //!
-//! A call takes the connection that has been free for the shortest time, and waits where none is: so a
-//! wallet that is waited for holds back nobody else's call. A batch is cut by customer into lanes, each
-//! a transaction of its own: parts of one lane would wait for one another's wallets, parts of
-//! different lanes never do.
+//! A call takes the connection that has been free for the shortest time, and waits where none is. Of many
+//! calls on one wallet a few go to PostgreSQL, the others wait here, before they take a connection:
+//! transactions that wait for a row's lock are dear, and hold connections that others could use. A batch
+//! is cut by customer into lanes, each a transaction of its own, for the same reason: parts of different
+//! lanes never name the same wallet.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -25,6 +26,10 @@ use crate::workload;
 /// How often a transaction is tried that another one was in the way of. The second try finds what the
 /// other has done.
 const TRIES_MAX: u32 = 10;
+/// Gates that calls on one wallet pass. Two wallets share one now and then.
+const GATES: usize = 4_096;
+/// Calls that are through a gate at once: while one commits, the next waits where it can go on at once.
+const THROUGH_A_GATE_MAX: usize = 3;
 /// A receipt, in columns.
 const RECEIPT: &str = "outcome, replayed, movement, balance, tranches, drawn, left_over";
 /// The name of every wallet.
@@ -138,9 +143,13 @@ struct Shared {
     free: Mutex<Vec<Connection>>,
     /// As many places as there are free connections.
     places: Semaphore,
-    lanes: usize,
+    gates: Vec<Gate>,
+    lanes: Vec<Gate>,
     retries: AtomicU64,
 }
+
+/// Lets a few calls through at a time.
+type Gate = Semaphore;
 
 impl Ledger {
     /// Opens so many connections. Batches are cut into so many lanes.
@@ -149,10 +158,15 @@ impl Ledger {
         for _ in 0..connections {
             free.push(Connection::open(config).await?);
         }
-        let (free, places) = (Mutex::new(free), Semaphore::new(connections));
-        Ok(Ledger {
-            shared: Arc::new(Shared { free, places, lanes: lanes.max(1), retries: AtomicU64::new(0) }),
-        })
+        let gates = |count| (0..count).map(|_| Gate::new(THROUGH_A_GATE_MAX)).collect();
+        let shared = Shared {
+            free: Mutex::new(free),
+            places: Semaphore::new(connections),
+            gates: gates(GATES),
+            lanes: gates(lanes.max(1)),
+            retries: AtomicU64::new(0),
+        };
+        Ok(Ledger { shared: Arc::new(shared) })
     }
 
     async fn connection(&self) -> anyhow::Result<Lent<'_>> {
@@ -165,9 +179,11 @@ impl Ledger {
     /// Runs one of the prepared statements until no other transaction was in the way.
     async fn run(
         &self,
+        gate: &Gate,
         statement: impl Fn(&Connection) -> &Statement,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> anyhow::Result<Vec<Row>> {
+        let _through = gate.acquire().await?;
         let lent = self.connection().await?;
         let connection = lent.connection.as_ref().context("a connection that was given back")?;
         let mut tries = 1;
@@ -185,18 +201,28 @@ impl Ledger {
     /// Debits, with all that there is to say of it.
     pub async fn debited(&self, debit: &Debit) -> anyhow::Result<Receipt> {
         let amount = i64::try_from(debit.amount)?;
-        let rows = self.run(|own| &own.debit, &[&debit.customer, &WALLET, &debit.key, &amount]).await?;
+        let rows = self
+            .run(
+                self.gate(&debit.customer),
+                |own| &own.debit,
+                &[&debit.customer, &WALLET, &debit.key, &amount],
+            )
+            .await?;
         Receipt::of(rows.first().context("a receipt")?)
     }
 
     /// Debits in one transaction, in this order, with all that there is to say of each.
     pub async fn debited_together(&self, debits: &[Debit]) -> anyhow::Result<Vec<Receipt>> {
+        self.debited_in(&Gate::new(1), debits).await
+    }
+
+    async fn debited_in(&self, gate: &Gate, debits: &[Debit]) -> anyhow::Result<Vec<Receipt>> {
         let customers: Vec<_> = debits.iter().map(|debit| debit.customer.as_str()).collect();
         let keys: Vec<_> = debits.iter().map(|debit| debit.key.as_str()).collect();
         let amounts = debits.iter().map(|debit| i64::try_from(debit.amount));
         let amounts: Vec<_> = amounts.collect::<Result<_, _>>()?;
         let wallets = vec![WALLET; debits.len()];
-        let rows = self.run(|own| &own.debit_batch, &[&customers, &wallets, &keys, &amounts]).await?;
+        let rows = self.run(gate, |own| &own.debit_batch, &[&customers, &wallets, &keys, &amounts]).await?;
         anyhow::ensure!(rows.len() == debits.len(), "as many receipts as debits");
         rows.iter().map(Receipt::of).collect()
     }
@@ -214,15 +240,24 @@ impl Ledger {
         }
         let (customer, key) = (&request.customer, &request.idempotency_key);
         let rows = self
-            .run(|own| &own.grant, &[customer, &WALLET, key, &amounts, &priorities, &kinds, &expiries])
+            .run(
+                self.gate(customer),
+                |own| &own.grant,
+                &[customer, &WALLET, key, &amounts, &priorities, &kinds, &expiries],
+            )
             .await?;
         Receipt::of(rows.first().context("a receipt")?)
     }
 
-    fn lane(&self, customer: &str) -> usize {
-        let hash = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().hash_one(customer);
-        (hash % self.shared.lanes as u64) as usize
+    fn gate(&self, customer: &str) -> &Gate {
+        &self.shared.gates[place_of(customer, GATES)]
     }
+}
+
+/// The same one of so many places for the same customer.
+fn place_of(customer: &str, places: usize) -> usize {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(customer);
+    (hash % places as u64) as usize
 }
 
 /// A connection that goes back where it came from, also when the call is given up.
@@ -267,7 +302,7 @@ impl Target for Ledger {
     }
 
     async fn create(&self, customer: &str, _key: String) -> anyhow::Result<()> {
-        self.run(|own| &own.create, &[&customer, &WALLET]).await?;
+        self.run(self.gate(customer), |own| &own.create, &[&customer, &WALLET]).await?;
         Ok(())
     }
 
@@ -282,17 +317,18 @@ impl Target for Ledger {
     }
 
     async fn debit_batch(&self, debits: Vec<Debit>) -> anyhow::Result<Vec<Verdict>> {
-        let mut lanes = vec![(Vec::new(), Vec::new()); self.shared.lanes];
+        let mut lanes: Vec<_> = self.shared.lanes.iter().map(|gate| (gate, Vec::new(), Vec::new())).collect();
+        let lane_count = lanes.len();
         let count = debits.len();
         for (place, debit) in debits.into_iter().enumerate() {
-            let (places, part) = &mut lanes[self.lane(&debit.customer)];
+            let (_, places, part) = &mut lanes[place_of(&debit.customer, lane_count)];
             places.push(place);
             part.push(debit);
         }
-        lanes.retain(|(places, _)| !places.is_empty());
-        let parts = try_join_all(lanes.iter().map(|(_, part)| self.debited_together(part))).await?;
+        lanes.retain(|(_, places, _)| !places.is_empty());
+        let parts = try_join_all(lanes.iter().map(|(gate, _, part)| self.debited_in(gate, part))).await?;
         let mut verdicts = vec![None; count];
-        for ((places, _), receipts) in lanes.iter().zip(parts) {
+        for ((_, places, _), receipts) in lanes.iter().zip(parts) {
             for (place, receipt) in places.iter().zip(receipts) {
                 verdicts[*place] = Some(receipt.verdict()?);
             }
@@ -301,7 +337,7 @@ impl Target for Ledger {
     }
 
     async fn available(&self, customer: &str) -> anyhow::Result<u64> {
-        let rows = self.run(|own| &own.available, &[&customer]).await?;
+        let rows = self.run(&Gate::new(1), |own| &own.available, &[&customer]).await?;
         let available: i64 = rows.first().context("a balance")?.try_get(0)?;
         Ok(available.try_into()?)
     }

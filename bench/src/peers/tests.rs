@@ -47,6 +47,15 @@ async fn client(cluster: &Cluster) -> Client {
     client
 }
 
+/// Ledgers that know nothing of one another, so that their calls meet in PostgreSQL alone.
+async fn crowd(cluster: &Cluster) -> Vec<Ledger> {
+    let mut crowd = Vec::new();
+    for _ in 0..8 {
+        crowd.push(Ledger::connect(&cluster.config(), 1, 1).await.expect("a connection"));
+    }
+    crowd
+}
+
 fn tranche(amount: u64, priority: u32, kind: v1::TrancheKind, expires_at: Option<i64>) -> v1::TrancheSpec {
     let expiry = expires_at
         .map(|seconds| v1::tranche_spec::Expiry::ExpiresAt(prost_types::Timestamp { seconds, nanos: 0 }));
@@ -309,10 +318,11 @@ fn nothing_appears_or_vanishes_in_many_random_debits() {
 
 #[test]
 fn concurrent_debits_of_one_wallet_never_overspend() {
-    with_ledger("concurrency", async |_, ledger| {
+    with_ledger("concurrency", async |cluster, ledger| {
         filled(&ledger, "crowded").await;
+        let crowd = crowd(cluster).await;
         let calls = (0..16u32).map(|caller| {
-            let ledger = ledger.clone();
+            let ledger = crowd[caller as usize % crowd.len()].clone();
             tokio::spawn(async move {
                 let debits: Vec<_> =
                     (0..5).map(|n| debit("crowded", &format!("{caller}-{n}"), 100)).collect();
@@ -339,11 +349,13 @@ fn concurrent_debits_of_one_wallet_never_overspend() {
 
 #[test]
 fn one_key_at_the_same_moment_takes_one_effect_and_gives_one_answer() {
-    with_ledger("one key at once", async |_, ledger| {
+    with_ledger("one key at once", async |cluster, ledger| {
         filled(&ledger, "twins").await;
+        let crowd = crowd(cluster).await;
         for round in 0..10 {
-            let calls: Vec<_> = (0..8)
-                .map(|_| {
+            let calls: Vec<_> = crowd
+                .iter()
+                .map(|ledger| {
                     let (ledger, debit) = (ledger.clone(), debit("twins", &format!("{round}"), 100));
                     tokio::spawn(async move { ledger.debited(&debit).await.expect("an answer") })
                 })
