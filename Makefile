@@ -45,7 +45,7 @@ demo: ## Three nodes here, a load, kill -9, and an audit of every acknowledged d
 	@cargo build --locked -p purser-node --bin purser -p purser-bench --bin purser-bench
 	@cargo run --locked --quiet -p purser-bench -- demo $(DEMO)
 
-bench: ## Throughput, latency and cost of debits through real servers, in about four minutes
+bench: ## Debits through real servers: speed, latency, cost; four minutes (BENCH="--help" tells more)
 	@scripts/setup
 	@cargo build --locked -p purser-node --bin purser -p purser-bench --bin purser-bench
 	@cargo run --locked --quiet -p purser-bench -- run $(BENCH)

@@ -42,7 +42,7 @@ const EXPIRY_AHEAD_MIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, clap::Args)]
 pub struct GrowthOptions {
     /// Wallets of each kind that has many tranches (growth); 0 leaves them out
-    #[arg(long, value_name = "NUMBER", default_value_t = 16)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 4)]
     pub deep_wallets: u64,
     /// Tranches of such a wallet (growth)
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]

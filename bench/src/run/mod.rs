@@ -1,10 +1,15 @@
 //! `purser-bench run`: debits through real servers on this machine, from the caller's side.
 //!
 //! ```text
-//!   cluster (child processes) <-- gateway (connections, leaders, retries) <-- load (closed, open loop)
-//!                                                books (what each wallet must hold) --> audit
-//!   usage (/proc) and counts --> report
+//!   scenario (which loads) --> course (one after the other) --> report (table, JSON), page (HTML), plot
+//!                                 |
+//!   nodes <-- gateway, streams <-- target <-- load (closed, open loop)    measure (one load)
+//!    | |                                      books (what each wallet must hold) --> audit
+//!    | +-- usage (/proc): CPU, bytes, memory
+//!    +---- metrics: syncs, log entries
 //! ```
+//! Load, books and measurements know a system as a `target` alone: peers are measured by the same code.
+//!
 //! Only applied debits count. A wallet that is too short denies, and is refilled by one call: denials
 //! and refills cost time and CPU, which is in the figures, and are told beside them. At the end every
 //! balance is asked for; a run whose books do not add up fails.
