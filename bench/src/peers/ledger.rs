@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use futures_util::future::try_join_all;
 use purser_proto::v1;
+use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -28,8 +29,9 @@ use crate::workload;
 const TRIES_MAX: u32 = 10;
 /// Gates that calls on one wallet pass. Two wallets share one now and then.
 const GATES: usize = 4_096;
-/// Calls that are through a gate at once: while one commits, the next waits where it can go on at once.
-const THROUGH_A_GATE_MAX: usize = 3;
+/// Parts of batches that are through a lane's gate at once: while one commits, the next waits where it
+/// can go on at once.
+const THROUGH_A_LANE_MAX: usize = 3;
 /// A receipt, in columns.
 const RECEIPT: &str = "outcome, replayed, movement, balance, tranches, drawn, left_over";
 /// The name of every wallet.
@@ -106,6 +108,17 @@ impl Receipt {
     }
 }
 
+/// How PostgreSQL is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Pool {
+    /// Connections.
+    pub connections: usize,
+    /// Calls on one wallet that are let in at once.
+    pub per_wallet: usize,
+    /// Transactions of one batch.
+    pub lanes: usize,
+}
+
 /// One connection, with everything prepared.
 struct Connection {
     client: Client,
@@ -152,18 +165,18 @@ struct Shared {
 type Gate = Semaphore;
 
 impl Ledger {
-    /// Opens so many connections. Batches are cut into so many lanes.
-    pub async fn connect(config: &Config, connections: usize, lanes: usize) -> anyhow::Result<Ledger> {
+    /// Opens connections.
+    pub async fn connect(config: &Config, pool: Pool) -> anyhow::Result<Ledger> {
         let mut free = Vec::new();
-        for _ in 0..connections {
+        for _ in 0..pool.connections {
             free.push(Connection::open(config).await?);
         }
-        let gates = |count| (0..count).map(|_| Gate::new(THROUGH_A_GATE_MAX)).collect();
+        let gates = |count, through_max| (0..count).map(|_| Gate::new(through_max)).collect();
         let shared = Shared {
             free: Mutex::new(free),
-            places: Semaphore::new(connections),
-            gates: gates(GATES),
-            lanes: gates(lanes.max(1)),
+            places: Semaphore::new(pool.connections),
+            gates: gates(GATES, pool.per_wallet.max(1)),
+            lanes: gates(pool.lanes.max(1), THROUGH_A_LANE_MAX),
             retries: AtomicU64::new(0),
         };
         Ok(Ledger { shared: Arc::new(shared) })
@@ -212,6 +225,7 @@ impl Ledger {
     }
 
     /// Debits in one transaction, in this order, with all that there is to say of each.
+    #[cfg(test)]
     pub async fn debited_together(&self, debits: &[Debit]) -> anyhow::Result<Vec<Receipt>> {
         self.debited_in(&Gate::new(1), debits).await
     }

@@ -24,7 +24,7 @@ use purser_proto::v1;
 use serde::Serialize;
 
 use cluster::{Cluster, Programs};
-use ledger::Ledger;
+use ledger::{Ledger, Pool};
 use report::{Comparison, Turn};
 
 use crate::nodes::{Nodes, NodesOptions, purser};
@@ -71,6 +71,9 @@ pub struct Options {
     /// Connections to PostgreSQL
     #[arg(long, value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=250))]
     connections: u16,
+    /// Calls on one wallet that PostgreSQL gets at once; others wait in the pool
+    #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    per_wallet: u16,
     /// Transactions that PostgreSQL gets of one batch, cut by customer
     #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     lanes: u16,
@@ -195,7 +198,15 @@ async fn compare(options: &Options) -> anyhow::Result<Comparison> {
             turns.push(Turn { system, repetition, measurements, audits, retries });
         }
     }
-    Ok(Comparison { versions, machine, connections: options.connections, lanes: options.lanes, turns })
+    Ok(Comparison { versions, machine, pool: pool(options), turns })
+}
+
+fn pool(options: &Options) -> Pool {
+    Pool {
+        connections: options.connections.into(),
+        per_wallet: options.per_wallet.into(),
+        lanes: options.lanes.into(),
+    }
 }
 
 fn nodes(options: &Options, directory: &Path) -> anyhow::Result<NodesOptions> {
@@ -233,8 +244,7 @@ async fn turn(options: &Options, setting: &Setting, system: System) -> anyhow::R
     let cluster = Cluster::start(programs, directory, standbys).await?;
     let watched = watched(cluster.processes(), directory);
     let driven = async {
-        let ledger =
-            Ledger::connect(&cluster.config(), options.connections.into(), options.lanes.into()).await?;
+        let ledger = Ledger::connect(&cluster.config(), pool(options)).await?;
         let measurements = drive(options, &ledger, &watched, || cluster.settle()).await?;
         let faults = cluster.faults().await?;
         anyhow::ensure!(faults.is_empty(), "PostgreSQL's books do not add up:\n{}", faults.join("\n"));

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
 use super::System;
+use super::ledger::Pool;
 use crate::run::books::Audit;
 use crate::run::machine::Machine;
 use crate::run::report::{Measured, Pace};
@@ -26,10 +27,8 @@ pub struct Comparison {
     pub versions: Vec<String>,
     /// Where it ran.
     pub machine: Machine,
-    /// Connections to PostgreSQL.
-    pub connections: u16,
-    /// Transactions that PostgreSQL got of one batch.
-    pub lanes: u16,
+    /// How PostgreSQL was reached.
+    pub pool: Pool,
     /// Every turn, in the order in which they were taken.
     pub turns: Vec<Turn>,
 }
@@ -99,18 +98,17 @@ impl Comparison {
     /// A table for people.
     pub fn table(&self) -> String {
         let Machine { cores, cpu, memory_mib, kernel, disk, load_before } = &self.machine;
+        let Pool { connections, per_wallet, lanes } = self.pool;
         let repetitions = self.turns.iter().map(|turn| turn.repetition).max().unwrap_or_default();
         let audits = self.turns.iter().flat_map(|turn| &turn.audits);
         let (wallets, debited) =
             audits.fold((0, 0), |(wallets, debited), own| (wallets + own.wallets, debited + own.debited));
         format!(
             "{}\n{cores} cores of {cpu}, {memory_mib} MiB, Linux {kernel}, {disk}, load before {load_before}\n\
-             PostgreSQL: {} connections, batches in {} transactions\n\
+             PostgreSQL: {connections} connections, {per_wallet} calls a wallet at once, batches in {lanes} transactions\n\
              Medians of {repetitions} repetitions (least to greatest)\n\n{}\n\n{}\n\n\
              audit: {wallets} wallets hold what they must, {debited} credits debited; {} requests were tried again",
             self.versions.join(", "),
-            self.connections,
-            self.lanes,
             self.speed(),
             self.ratios_told(),
             self.turns.iter().map(|turn| turn.retries).sum::<u64>(),
@@ -215,11 +213,10 @@ impl Comparison {
 
 impl Serialize for Comparison {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Comparison", 7)?;
+        let mut fields = serializer.serialize_struct("Comparison", 6)?;
         fields.serialize_field("versions", &self.versions)?;
         fields.serialize_field("machine", &self.machine)?;
-        fields.serialize_field("connections", &self.connections)?;
-        fields.serialize_field("lanes", &self.lanes)?;
+        fields.serialize_field("pool", &self.pool)?;
         fields.serialize_field("summaries", &self.summaries())?;
         fields.serialize_field("ratios", &self.ratios())?;
         fields.serialize_field("turns", &self.turns)?;

@@ -8,7 +8,7 @@ use purser_proto::v1;
 use tokio_postgres::{Client, NoTls};
 
 use super::cluster::{Cluster, Programs};
-use super::ledger::{Draw, Ledger, Outcome, Receipt};
+use super::ledger::{Draw, Ledger, Outcome, Pool, Receipt};
 use crate::run::target::{Debit, Target};
 use crate::workload::{Draws, Spread, Wallets};
 
@@ -35,7 +35,7 @@ fn with_ledger(name: &str, test: impl AsyncFnOnce(&Cluster, Ledger)) {
         })
     };
     runtime.block_on(async {
-        let ledger = Ledger::connect(&cluster.config(), 8, 2).await.expect("connections");
+        let ledger = Ledger::connect(&cluster.config(), pool(8)).await.expect("connections");
         test(&cluster, ledger).await;
         assert_eq!(cluster.faults().await.expect("an audit"), Vec::<String>::new());
     });
@@ -47,11 +47,15 @@ async fn client(cluster: &Cluster) -> Client {
     client
 }
 
+fn pool(connections: usize) -> Pool {
+    Pool { connections, per_wallet: connections, lanes: 2 }
+}
+
 /// Ledgers that know nothing of one another, so that their calls meet in PostgreSQL alone.
 async fn crowd(cluster: &Cluster) -> Vec<Ledger> {
     let mut crowd = Vec::new();
     for _ in 0..8 {
-        crowd.push(Ledger::connect(&cluster.config(), 1, 1).await.expect("a connection"));
+        crowd.push(Ledger::connect(&cluster.config(), pool(1)).await.expect("a connection"));
     }
     crowd
 }
@@ -453,7 +457,7 @@ fn a_commit_waits_for_any_one_of_two_standbys() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let mut cluster = Cluster::start(&programs, &std::env::temp_dir(), 2).await.expect("servers");
-        let ledger = Ledger::connect(&cluster.config(), 1, 1).await.expect("a connection");
+        let ledger = Ledger::connect(&cluster.config(), pool(1)).await.expect("a connection");
         filled(&ledger, "replicated").await;
         cluster.stop_standby(1);
         let first = ledger.debited(&debit("replicated", "a", 100)).await.expect("an answer");
