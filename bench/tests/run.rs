@@ -137,8 +137,8 @@ fn growth_measures_at_its_sizes_and_on_wallets_of_many_tranches() {
         ("growth: 2 clients, uniform, 1,000 a call", 100),
         ("tranches, plain: 64 clients, uniform", 2),
         ("tranches, many open: 64 clients, uniform", 2),
-        ("tranches, many expired: 64 clients, uniform", 2),
         ("tranches, many out of scope: 64 clients, uniform", 2),
+        ("tranches, many expired: 64 clients, uniform", 2),
     ];
     assert_eq!(seen, expected.map(|(told, wallets)| (told.to_owned(), wallets)));
     assert_eq!(number(&report, "/audit/wallets"), 100 + 4 * 2);

@@ -58,8 +58,8 @@ impl AddAssign for Audit {
 }
 
 impl Books {
-    /// Books of up to so many wallets, which get four tranches of so many credits at a time. `run` keeps books
-    /// on one cluster apart.
+    /// Books of up to so many wallets, which get four tranches of so many credits at a time. `run` keeps
+    /// books on one cluster apart.
     pub fn new(wallets: u64, tranche_credits: u64, run: u32) -> Books {
         let accounts = (0..wallets).map(|_| Account::default()).collect();
         Books { accounts, filled: AtomicU64::new(0), tranche_credits, run, next_key: AtomicU64::new(0) }

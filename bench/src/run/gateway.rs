@@ -101,6 +101,19 @@ impl Gateway {
         self.shared.nodes.len()
     }
 
+    /// How the servers are set up, in a few words.
+    pub fn setup(&self) -> String {
+        let (shards, replicas) = (self.leaders().len(), self.replicas());
+        match shards {
+            0 => format!("{} servers", self.servers()),
+            _ => format!("{} servers, {shards} shards, {replicas} replicas of each", self.servers()),
+        }
+    }
+
+    fn replicas(&self) -> u64 {
+        self.shared.replicas.load(Ordering::Relaxed)
+    }
+
     /// The place among the servers of the one that leads a customer's shard.
     pub fn leader(&self, customer: &str) -> usize {
         leader_of(&self.leaders(), customer)
@@ -303,8 +316,7 @@ impl Target for Gateway {
 
     async fn log(&self) -> anyhow::Result<Option<LogCounts>> {
         let written = self.scraper.log().await?;
-        let replicas = self.shared.replicas.load(Ordering::Relaxed);
-        Ok(written.map(|log| LogCounts { entries: log.entries / replicas, ..log }))
+        Ok(written.map(|log| LogCounts { entries: log.entries / self.replicas(), ..log }))
     }
 }
 

@@ -5,9 +5,9 @@
 //!
 //! - `plain`: four tranches, as everywhere;
 //! - `open`: many open tranches of 1,000 credits besides;
+//! - `out of scope`: many tranches besides for a feature that no debit is for;
 //! - `expired`: many tranches besides that have all just expired when the load begins. Nobody can put
-//!   sweeping off: it goes on beside the load, which therefore has no warm-up;
-//! - `out of scope`: many tranches besides for a feature that no debit is for.
+//!   sweeping off: it goes on beside the load, which therefore has no warm-up.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -84,7 +84,8 @@ fn sizes(last: u64) -> Vec<u64> {
 /// The kinds of wallets, one after the other.
 async fn deep(course: &mut Course<'_>, gateway: &Gateway, options: &GrowthOptions) -> anyhow::Result<()> {
     let mut granting = Duration::ZERO;
-    for besides in [None, Some(Besides::Open), Some(Besides::Expired), Some(Besides::OutOfScope)] {
+    // What is swept goes on after its measurement: it comes last.
+    for besides in [None, Some(Besides::Open), Some(Besides::OutOfScope), Some(Besides::Expired)] {
         // The grants take as long as those before, and perhaps half as much again.
         let ahead = EXPIRY_AHEAD_MIN + granting * 3 / 2;
         let begun = Instant::now();

@@ -204,7 +204,6 @@ async fn drive(
     [urls, metrics]: [Vec<String>; 2],
     watched: &Watched,
 ) -> anyhow::Result<Report> {
-    let setup = format!("{} servers, {} shards", urls.len(), options.shards);
     let detail = if options.brief { v1::ReceiptDetail::Brief } else { v1::ReceiptDetail::Full };
     let gateway = Gateway::connect(&urls, options.connections, detail).await?.with_metrics(metrics);
     let mut course = Course::new(&options.loads, watched);
@@ -225,5 +224,5 @@ async fn drive(
     if !growth.is_empty() {
         growth::growth(&mut course, &gateway, &options.growth).await?;
     }
-    Ok(course.report(system, setup, machine, &gateway))
+    Ok(course.report(system, gateway.setup(), machine, &gateway))
 }
