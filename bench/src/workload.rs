@@ -41,6 +41,9 @@ pub fn refill_credits(tranche_credits: u64) -> u64 {
     TRANCHES * tranche_credits
 }
 
+/// Before those of a grant in the order in which credits are used up.
+const BESIDES_PRIORITY: u32 = 10;
+
 /// The priority of a tranche by its place in the grant.
 fn priority(place: u64) -> u16 {
     50 + place as u16 * 10
@@ -252,6 +255,7 @@ pub fn besides_request(
     let mut tranche = v1::TrancheSpec {
         amount: TRANCHE_CREDITS.to_string(),
         kind: v1::TrancheKind::Purchased.into(),
+        priority: Some(BESIDES_PRIORITY),
         ..Default::default()
     };
     match besides {

@@ -3,8 +3,8 @@
 //! First one cluster's wallets grow by powers of ten, with the same loads at each size. Then there are a
 //! few wallets of each kind, under the same load:
 //!
-//! - `plain`: four tranches, as everywhere;
-//! - `open`: many open tranches of 1,000 credits besides;
+//! - `plain`: four tranches; as large as those of the hot wallet, so that refills stay rare;
+//! - `open`: many open tranches of 1,000 credits besides, which debits use up first;
 //! - `out of scope`: many tranches besides for a feature that no debit is for;
 //! - `expired`: many tranches besides that have all just expired when the load begins. Nobody can put
 //!   sweeping off: it goes on beside the load, which therefore has no warm-up.
@@ -89,7 +89,9 @@ async fn deep(course: &mut Course<'_>, gateway: &Gateway, options: &GrowthOption
         // The grants take as long as those before, and perhaps half as much again.
         let ahead = EXPIRY_AHEAD_MIN + granting * 3 / 2;
         let begun = Instant::now();
-        let books = fill(gateway, options, besides, since_1970()? + ahead).await?;
+        let books = Books::new(options.deep_wallets, course.options.hot_tranche_credits, rand::random());
+        let books = Arc::new(books);
+        fill(gateway, &books, options.deep_tranches, besides, since_1970()? + ahead).await?;
         granting = granting.max(begun.elapsed());
         let mut load = course.options.closed(scenario(besides), Call::Debit, CLIENTS);
         if besides == Some(Besides::Expired) {
@@ -118,36 +120,36 @@ fn since_1970() -> anyhow::Result<Duration> {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")
 }
 
-/// New wallets with four tranches, and with many of a kind besides.
+/// Fills wallets with four tranches, and with many of a kind besides.
 async fn fill(
     gateway: &Gateway,
-    options: &GrowthOptions,
+    books: &Books,
+    tranches: u64,
     besides: Option<Besides>,
     expires_at: Duration,
-) -> anyhow::Result<Arc<Books>> {
-    let (wallets, tranches) = (options.deep_wallets, options.deep_tranches);
-    let books = Arc::new(Books::new(wallets, TRANCHE_CREDITS, rand::random()));
+) -> anyhow::Result<()> {
     books.fill(gateway, &ProgressBar::hidden()).await?;
-    let Some(besides) = besides else { return Ok(books) };
+    let Some(besides) = besides else { return Ok(()) };
+    let wallets = books.wallets();
     let filling = bar(scenario(Some(besides)), wallets * tranches);
     let grants = (0..tranches).step_by(TRANCHES_PER_GRANT_MAX).flat_map(|done| {
         let count = (tranches - done).min(TRANCHES_PER_GRANT_MAX as u64);
         (0..wallets).map(move |wallet| (wallet, count))
     });
-    let (granted, bar) = (&books, &filling);
+    let bar = &filling;
     let grant = |(wallet, count): (u64, u64)| async move {
-        let (customer, key) = (granted.customer(wallet), granted.fresh_key());
+        let (customer, key) = (books.customer(wallet), books.fresh_key());
         let request = besides_request(&customer, key, count, besides, expires_at);
         gateway.client(wallet as usize).grant_as(&request).await?;
         if besides != Besides::Expired {
-            granted.granted(wallet, count * TRANCHE_CREDITS);
+            books.granted(wallet, count * TRANCHE_CREDITS);
         }
         bar.inc(count);
         anyhow::Ok(())
     };
     stream::iter(grants).map(grant).buffer_unordered(CALLS_UNDER_WAY).try_collect::<()>().await?;
     filling.finish_and_clear();
-    Ok(books)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -138,12 +138,14 @@ fn part<'a>(
 /// Lines over two logarithmic axes.
 pub fn lines(caption: &str, [across, up]: [&Axis<'_>; 2], lines: &[Line]) -> anyhow::Result<String> {
     let points = || lines.iter().flat_map(|line| &line.points);
-    let spread = |values: &mut dyn Iterator<Item = f64>| -> Range<f64> {
+    let spread = |values: &mut dyn Iterator<Item = f64>, room: f64| -> Range<f64> {
         let (low, high) = values
             .fold((f64::MAX, f64::MIN_POSITIVE), |(low, high), value| (low.min(value), high.max(value)));
-        if low > high { 1.0..10.0 } else { low / 1.1..high * 1.1 }
+        // Room for the names below.
+        if low > high { 1.0..10.0 } else { low / room..high * 1.1 }
     };
-    let (wide, high) = (spread(&mut points().map(|(x, _)| *x)), spread(&mut points().map(|(_, y)| *y)));
+    let (wide, high) =
+        (spread(&mut points().map(|(x, _)| *x), 1.1), spread(&mut points().map(|(_, y)| *y), 2.0));
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, LINES_HEIGHT)).into_drawing_area();

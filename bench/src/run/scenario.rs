@@ -72,7 +72,7 @@ pub struct LoadOptions {
     /// Debits under way on each stream (stream)
     #[arg(long, value_name = "NUMBER", default_value_t = 128)]
     pub window: usize,
-    /// Credits of each of the four tranches of a grant to the one wallet (hot)
+    /// Credits of each of the four tranches of a grant to few wallets (hot, growth's of many tranches)
     #[arg(long, value_name = "CREDITS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub hot_tranche_credits: u64,
     /// Seconds of load before each measurement
