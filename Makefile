@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup run build test sim verify fix demo bench bench-layout instructions
+.PHONY: help setup run build test sim verify fix demo bench bench-peers bench-layout instructions
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,10 +45,15 @@ demo: ## Three nodes here, a load, kill -9, and an audit of every acknowledged d
 	@cargo build --locked -p purser-node --bin purser -p purser-bench --bin purser-bench
 	@cargo run --locked --quiet -p purser-bench -- demo $(DEMO)
 
-bench: ## Throughput, latency and cost of debits through real servers, in about four minutes
+bench: ## Debits through real servers: speed, latency, cost; four minutes (BENCH="--help" tells more)
 	@scripts/setup
 	@cargo build --locked -p purser-node --bin purser -p purser-bench --bin purser-bench
 	@cargo run --locked --quiet -p purser-bench -- run $(BENCH)
+
+bench-peers: ## The same work on Purser and on PostgreSQL in turn, in about 17 minutes; installs nothing
+	@scripts/setup
+	@cargo build --locked -p purser-node --bin purser -p purser-bench --bin purser-bench
+	@cargo run --locked --quiet -p purser-bench -- peers $(PEERS)
 
 bench-layout: ## How many plain debits one core applies a second (the layout gate)
 	@scripts/setup

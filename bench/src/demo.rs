@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::nodes::{Nodes, NodesOptions, purser};
-use crate::workload::{Draws, Spread, Wallets, create_request, refill_request};
+use crate::workload::{Draws, Spread, TRANCHE_CREDITS, Wallets, create_request, refill_request};
 
 /// `purser-bench demo`.
 #[derive(Debug, clap::Args)]
@@ -160,7 +160,10 @@ fn report(applied: &AtomicU64, begun: Instant) {
 async fn fill(client: &PurserClient, customer: &str, told: &Mutex<Told>) -> anyhow::Result<()> {
     let create = create_request(customer, format!("wallet-{customer}"));
     client.create_wallet(create).await.into_result()?;
-    client.grant(refill_request(customer, format!("first-{customer}"))).await.into_result()?;
+    client
+        .grant(refill_request(customer, format!("first-{customer}"), TRANCHE_CREDITS))
+        .await
+        .into_result()?;
     told.lock().await.granted.insert(customer.to_owned(), REFILL);
     Ok(())
 }
@@ -206,7 +209,8 @@ async fn load(
             }
         }
         if short {
-            match client.grant(refill_request(&customer, format!("refill-{gateway}-{n}"))).await {
+            let refill = refill_request(&customer, format!("refill-{gateway}-{n}"), TRANCHE_CREDITS);
+            match client.grant(refill).await {
                 Outcome::Applied(_) => {
                     *told.lock().await.granted.entry(customer).or_default() += REFILL;
                 }

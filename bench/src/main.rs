@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 mod demo;
 mod layout;
 mod nodes;
+mod peers;
 mod run;
 mod workload;
 
@@ -25,6 +26,8 @@ enum Scenario {
     Demo(demo::Options),
     /// The layout gate: apply on RocksDB, one replica, one thread, through the real row codec
     Layout(layout::Options),
+    /// The same work on Purser and on PostgreSQL, in turn: medians and ratios
+    Peers(Box<peers::Options>),
     /// Debits through servers started for it: throughput, latency, CPU and bytes a debit
     Run(Box<run::Options>),
 }
@@ -33,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     match Options::parse().scenario {
         Scenario::Demo(options) => tokio::runtime::Runtime::new()?.block_on(demo::run(&options)),
         Scenario::Layout(options) => layout::run(&options),
+        Scenario::Peers(options) => peers::run(&options),
         Scenario::Run(options) => run::run(&options),
     }
 }

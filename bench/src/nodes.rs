@@ -211,6 +211,11 @@ impl Nodes {
         self.nodes.iter().map(|node| format!("http://{}", node.api)).collect()
     }
 
+    /// Where the nodes tell their metrics.
+    pub fn metrics_urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| format!("http://{}/metrics", node.admin)).collect()
+    }
+
     /// Starts a node again.
     pub fn start_again(&mut self, node: usize) -> anyhow::Result<()> {
         let purser = self.purser.clone();

@@ -5,6 +5,8 @@
 //! It is there twice, as commands of the core (the layout gate) and as requests of the contract (`run`),
 //! from the same figures.
 
+use std::time::Duration;
+
 use purser_ledger::amount::{Asset, Decimal};
 use purser_ledger::command::{
     BurnPolicy, ChargeScope, Command, CreateWallet, Debit, Expiry, Grant, Header, Operation, Payer,
@@ -32,9 +34,15 @@ const ASSET: &str = "credits";
 /// Tranches of a grant.
 const TRANCHES: u64 = 4;
 /// Credits of a tranche.
-const TRANCHE_CREDITS: u64 = 1_000;
-/// Credits that a refill brings.
-pub const REFILL_CREDITS: u64 = TRANCHES * TRANCHE_CREDITS;
+pub const TRANCHE_CREDITS: u64 = 1_000;
+
+/// Credits that a refill brings, by those of a tranche.
+pub fn refill_credits(tranche_credits: u64) -> u64 {
+    TRANCHES * tranche_credits
+}
+
+/// Before those of a grant in the order in which credits are used up.
+const BESIDES_PRIORITY: u32 = 10;
 
 /// The priority of a tranche by its place in the grant.
 fn priority(place: u64) -> u16 {
@@ -199,20 +207,16 @@ pub fn create_request(customer: &str, key: String) -> v1::CreateWalletRequest {
     }
 }
 
-/// As [`refill`], for a server.
-pub fn refill_request(customer: &str, key: String) -> v1::GrantRequest {
+/// As [`refill`] with tranches of so many credits, for a server.
+pub fn refill_request(customer: &str, key: String, tranche_credits: u64) -> v1::GrantRequest {
     let tranche = |place: u64| {
         let expires_at = expires_at(place);
         let kind = match expires_at {
             Some(_) => v1::TrancheKind::Promotional,
             None => v1::TrancheKind::Purchased,
         };
-        let stamp = |micros: u64| prost_types::Timestamp {
-            seconds: (micros / 1_000_000) as i64,
-            nanos: (micros % 1_000_000 * 1_000) as i32,
-        };
         v1::TrancheSpec {
-            amount: TRANCHE_CREDITS.to_string(),
+            amount: tranche_credits.to_string(),
             kind: kind.into(),
             priority: Some(u32::from(priority(place))),
             expiry: expires_at.map(|micros| v1::tranche_spec::Expiry::ExpiresAt(stamp(micros))),
@@ -225,6 +229,51 @@ pub fn refill_request(customer: &str, key: String) -> v1::GrantRequest {
         wallet: WALLET.to_owned(),
         tranches: (0..TRANCHES).map(tranche).collect(),
         ..Default::default()
+    }
+}
+
+/// Tranches that a wallet may hold besides those of its refills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Besides {
+    /// Open to every debit.
+    Open,
+    /// Expired at a given instant.
+    Expired,
+    /// For a feature that no debit is for.
+    OutOfScope,
+}
+
+/// Grants so many tranches besides, for a server. `expires_at`, since 1970, is for those that expire.
+pub fn besides_request(
+    customer: &str,
+    key: String,
+    tranches: u64,
+    besides: Besides,
+    expires_at: Duration,
+) -> v1::GrantRequest {
+    let mut request = refill_request(customer, key, TRANCHE_CREDITS);
+    let mut tranche = v1::TrancheSpec {
+        amount: TRANCHE_CREDITS.to_string(),
+        kind: v1::TrancheKind::Purchased.into(),
+        priority: Some(BESIDES_PRIORITY),
+        ..Default::default()
+    };
+    match besides {
+        Besides::Open => {}
+        Besides::Expired => {
+            let expiry = v1::tranche_spec::Expiry::ExpiresAt(stamp(expires_at.as_micros() as u64));
+            tranche.expiry = Some(expiry);
+        }
+        Besides::OutOfScope => tranche.features = vec!["another".to_owned()],
+    }
+    request.tranches = (0..tranches).map(|_| tranche.clone()).collect();
+    request
+}
+
+fn stamp(micros: u64) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: (micros / 1_000_000) as i64,
+        nanos: (micros % 1_000_000 * 1_000) as i32,
     }
 }
 

@@ -70,35 +70,80 @@ fn number(of: &Value, place: &str) -> u64 {
 fn every_scenario_runs_its_counts_add_up_and_nothing_is_left_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     let purser = purser();
-    let measured = ["--measure-s", "1", "--purser", purser.to_str().expect("text")];
-    let output = bench(folder.path(), &measured).output().expect("it ran");
+    let elsewhere = tempfile::tempdir().expect("another folder");
+    let page = elsewhere.path().join("report.html");
+    let measured = ["--measure-s", "1", "--percent", "50", "--purser", purser.to_str().expect("text")];
+    let page_to = ["--html", page.to_str().expect("text")];
+    let output = bench(folder.path(), &[&measured[..], &page_to].concat()).output().expect("it ran");
 
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}");
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let measurements = report["measurements"].as_array().expect("measurements");
-    // One debit a call over both spreads, and batches; each in a closed and in an open loop.
-    assert_eq!(measurements.len(), 6);
+    let scenarios: Vec<_> = measurements.iter().filter_map(|own| own["scenario"].as_str()).collect();
+    // One debit a call over both spreads, the first in an open loop too.
+    let single = ["single", "single", "single"];
+    let others = ["batch", "stream", "hot", "hot", "one", "read", "mission"];
+    assert_eq!(scenarios, [&single[..], &others].concat());
+    let page = std::fs::read_to_string(page).expect("a page");
     let (mut applied, mut refills) = (0, 0);
     for own in measurements {
+        let reads = own["scenario"] == "read";
+        assert!(page.contains(own["told"].as_str().expect("text")), "{own}");
+        assert_eq!(number(own, "/read") > 0, reads, "{own}");
+        let log = &own["log"];
+        // What was written before may still be synced while reads are measured.
+        assert!(reads || log["syncs_a_second"].as_f64() > Some(0.0), "{own}");
+        assert_eq!(log["debits_an_entry"].as_f64() > Some(0.0), !reads, "{own}");
         applied += number(own, "/applied");
         refills += number(own, "/refills");
-        if own.pointer("/pace/closed").is_some() {
+        if own.pointer("/pace/closed").is_some() && !reads {
             let debits = number(own, "/latency/calls") * number(own, "/debits_a_call");
             assert_eq!(debits, number(own, "/applied") + number(own, "/denied"), "{own}");
         }
         let processes = own["usage"]["processes"].as_array().expect("processes");
         let names: Vec<_> = processes.iter().map(|process| process["name"].as_str()).collect();
         assert_eq!(names, [Some("node 1"), Some("node 2"), Some("node 3"), Some("load")]);
+        assert!(processes.iter().all(|process| number(process, "/resident_bytes") > 0), "{own}");
     }
     assert!(applied > 0);
     let audit = |place: &str| number(&report["audit"], place);
-    assert_eq!(audit("/wallets"), 100);
+    // And the hot one.
+    assert_eq!(audit("/wallets"), 101);
     assert_eq!(audit("/granted"), audit("/debited") + audit("/available"));
     // Each applied debit took at least one credit; each refill counted was granted.
     assert!(audit("/debited") >= applied, "{report}");
-    assert!(audit("/granted") >= (100 + refills) * REFILL_CREDITS, "{report}");
+    assert!(audit("/granted") >= (101 + refills) * REFILL_CREDITS, "{report}");
     assert_eq!(audit("/granted") % REFILL_CREDITS, 0);
+    assert_nothing_is_left(folder.path());
+}
+
+#[test]
+fn growth_measures_at_its_sizes_and_on_wallets_of_many_tranches() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let purser = purser();
+    let growth = ["--scenario", "growth", "--deep-wallets", "2", "--deep-tranches", "250"];
+    let measured = ["--measure-s", "1", "--purser", purser.to_str().expect("text")];
+    let output = bench(folder.path(), &[&growth[..], &measured].concat()).output().expect("it ran");
+
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let measurements = report["measurements"].as_array().expect("measurements");
+    let seen = |own: &Value| (own["told"].as_str().unwrap_or_default().to_owned(), number(own, "/wallets"));
+    let seen: Vec<_> = measurements.iter().map(seen).collect();
+    let expected = [
+        ("growth: 64 clients, uniform", 100),
+        ("growth: 2 clients, uniform, 1,000 a call", 100),
+        ("tranches, plain: 64 clients, uniform", 2),
+        ("tranches, many open: 64 clients, uniform", 2),
+        ("tranches, many out of scope: 64 clients, uniform", 2),
+        ("tranches, many expired: 64 clients, uniform", 2),
+    ];
+    assert_eq!(seen, expected.map(|(told, wallets)| (told.to_owned(), wallets)));
+    assert_eq!(number(&report, "/audit/wallets"), 100 + 4 * 2);
+    // Those that are open or out of scope are in the books; those that have expired are not.
+    assert!(number(&report, "/audit/granted") > 2 * 2 * 250 * 1_000);
     assert_nothing_is_left(folder.path());
 }
 

@@ -1,32 +1,35 @@
 //! What each wallet must hold: the sum of what was granted less the sum of what was debited, kept
 //! apart from the servers and compared with them at the end.
 
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
-use purser_proto::v1;
 use serde::Serialize;
 
-use super::gateway::Gateway;
-use crate::workload::{self, REFILL_CREDITS};
+use super::target::{Debit, Target};
+use crate::workload::refill_credits;
 
 /// Calls under way while wallets are filled, refilled or audited.
-const CALLS_UNDER_WAY: usize = 64;
+pub const CALLS_UNDER_WAY: usize = 128;
 /// Wallets that differ and are named in the error.
 const SHOWN_MAX: usize = 5;
 
 /// One wallet a customer.
 pub struct Books {
     accounts: Vec<Account>,
-    /// Begins every name and key of this run.
+    filled: AtomicU64,
+    /// Credits of each of the four tranches of a grant.
+    tranche_credits: u64,
+    /// Begins every name and key of these books.
     run: u32,
     next_key: AtomicU64,
 }
 
 #[derive(Default)]
 struct Account {
-    grants: AtomicU64,
+    granted: AtomicU64,
     debited: AtomicU64,
     refilling: AtomicBool,
 }
@@ -44,31 +47,43 @@ pub struct Audit {
     pub available: u64,
 }
 
+impl AddAssign for Audit {
+    fn add_assign(&mut self, more: Audit) {
+        let Audit { wallets, granted, debited, available } = more;
+        self.wallets += wallets;
+        self.granted += granted;
+        self.debited += debited;
+        self.available += available;
+    }
+}
+
 impl Books {
-    /// Books of so many wallets. `run` keeps runs on one cluster apart.
-    pub fn new(wallets: u64, run: u32) -> Books {
+    /// Books of up to so many wallets, which get four tranches of so many credits at a time. `run` keeps
+    /// books on one cluster apart.
+    pub fn new(wallets: u64, tranche_credits: u64, run: u32) -> Books {
         let accounts = (0..wallets).map(|_| Account::default()).collect();
-        Books { accounts, run, next_key: AtomicU64::new(0) }
+        Books { accounts, filled: AtomicU64::new(0), tranche_credits, run, next_key: AtomicU64::new(0) }
     }
 
-    /// How many wallets there are.
+    /// How many wallets are filled.
     pub fn wallets(&self) -> u64 {
-        self.accounts.len() as u64
+        self.filled.load(Ordering::Acquire)
     }
 
-    fn customer(&self, wallet: u64) -> String {
+    /// Whose wallet it is.
+    pub fn customer(&self, wallet: u64) -> String {
         format!("bench-{:08x}-{wallet:07}", self.run)
     }
 
     /// A key that was not used before: 36 bytes, as long as a UUID.
-    fn fresh_key(&self) -> String {
+    pub fn fresh_key(&self) -> String {
         let number = self.next_key.fetch_add(1, Ordering::Relaxed);
         format!("{:08x}-{number:027}", self.run)
     }
 
     /// A debit under a fresh key.
-    pub fn debit(&self, wallet: u64, amount: u64) -> v1::DebitRequest {
-        workload::debit_request(&self.customer(wallet), self.fresh_key(), amount)
+    pub fn debit(&self, wallet: u64, amount: u64) -> Debit {
+        Debit { customer: self.customer(wallet), key: self.fresh_key(), amount }
     }
 
     /// Notes that a debit was applied.
@@ -76,25 +91,42 @@ impl Books {
         self.accounts[wallet as usize].debited.fetch_add(amount, Ordering::Relaxed);
     }
 
-    /// Creates the wallets, with four tranches each.
-    pub async fn fill(&self, gateway: &Gateway, bar: &ProgressBar) -> anyhow::Result<()> {
+    /// Notes that credits were granted.
+    pub fn granted(&self, wallet: u64, credits: u64) {
+        self.accounts[wallet as usize].granted.fetch_add(credits, Ordering::Relaxed);
+    }
+
+    /// Creates all wallets, with four tranches each.
+    pub async fn fill<T: Target>(&self, target: &T, bar: &ProgressBar) -> anyhow::Result<()> {
+        self.fill_up_to(self.accounts.len() as u64, target, bar).await
+    }
+
+    /// Creates wallets until there are so many, with four tranches each.
+    pub async fn fill_up_to<T: Target>(
+        &self,
+        wallets: u64,
+        target: &T,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<()> {
         let fill = |wallet: u64| async move {
-            let gateway = gateway.client(wallet as usize);
-            let request = workload::create_request(&self.customer(wallet), self.fresh_key());
-            gateway.create_wallet(&request).await?;
-            self.grant(&gateway, wallet).await?;
+            let target = target.client(wallet as usize);
+            target.create(&self.customer(wallet), self.fresh_key()).await?;
+            self.grant(&target, wallet).await?;
             bar.inc(1);
             anyhow::Ok(())
         };
-        stream::iter(0..self.wallets()).map(fill).buffer_unordered(CALLS_UNDER_WAY).try_collect().await
+        let missing = stream::iter(self.wallets()..wallets);
+        missing.map(fill).buffer_unordered(CALLS_UNDER_WAY).try_collect::<()>().await?;
+        self.filled.store(wallets, Ordering::Release);
+        Ok(())
     }
 
     /// Refills wallets that were too short. One that is being refilled for another client is left to
     /// it. How many this call has refilled.
-    pub async fn refill(&self, gateway: &Gateway, mut wallets: Vec<u64>) -> anyhow::Result<u64> {
+    pub async fn refill<T: Target>(&self, target: &T, mut wallets: Vec<u64>) -> anyhow::Result<u64> {
         wallets.retain(|wallet| !self.accounts[*wallet as usize].refilling.swap(true, Ordering::AcqRel));
         let refill = |wallet: u64| async move {
-            let granted = self.grant(gateway, wallet).await;
+            let granted = self.grant(target, wallet).await;
             self.accounts[wallet as usize].refilling.store(false, Ordering::Release);
             granted
         };
@@ -104,17 +136,16 @@ impl Books {
         Ok(count)
     }
 
-    async fn grant(&self, gateway: &Gateway, wallet: u64) -> anyhow::Result<()> {
-        let request = workload::refill_request(&self.customer(wallet), self.fresh_key());
-        gateway.grant(&request).await?;
-        self.accounts[wallet as usize].grants.fetch_add(1, Ordering::Relaxed);
+    async fn grant<T: Target>(&self, target: &T, wallet: u64) -> anyhow::Result<()> {
+        target.grant(&self.customer(wallet), self.fresh_key(), self.tranche_credits).await?;
+        self.granted(wallet, refill_credits(self.tranche_credits));
         Ok(())
     }
 
     /// Asks for every balance and compares. An error if one differs.
-    pub async fn audit(&self, gateway: &Gateway, bar: &ProgressBar) -> anyhow::Result<Audit> {
+    pub async fn audit<T: Target>(&self, target: &T, bar: &ProgressBar) -> anyhow::Result<Audit> {
         let ask = |wallet: u64| async move {
-            let available = gateway.client(wallet as usize).available(&self.customer(wallet)).await?;
+            let available = target.client(wallet as usize).available(&self.customer(wallet)).await?;
             bar.inc(1);
             anyhow::Ok((wallet, available))
         };
@@ -129,16 +160,13 @@ impl Books {
         let mut differ = Vec::new();
         for (wallet, available) in available {
             let account = &self.accounts[wallet as usize];
-            let granted = account.grants.load(Ordering::Relaxed) * REFILL_CREDITS;
+            let granted = account.granted.load(Ordering::Relaxed);
             let debited = account.debited.load(Ordering::Relaxed);
             if available.checked_add(debited) != Some(granted) {
                 let customer = self.customer(wallet);
                 differ.push(format!("{customer}: granted {granted}, debited {debited}, left {available}"));
             }
-            audit.wallets += 1;
-            audit.granted += granted;
-            audit.debited += debited;
-            audit.available += available;
+            audit += Audit { wallets: 1, granted, debited, available };
         }
         let shown = &differ[..differ.len().min(SHOWN_MAX)];
         anyhow::ensure!(differ.is_empty(), "{} wallets do not add up:\n{}", differ.len(), shown.join("\n"));
@@ -152,10 +180,9 @@ mod tests {
 
     #[test]
     fn one_credit_too_few_or_too_many_is_found_and_the_wallet_named() {
-        let books = Books::new(2, 7);
-        for account in &books.accounts {
-            account.grants.store(2, Ordering::Relaxed);
-        }
+        let books = Books::new(2, 1_000, 7);
+        books.granted(0, 8_000);
+        books.granted(1, 8_000);
         books.debited(0, 390);
         books.debited(0, 10);
         books.debited(1, 8_000);

@@ -14,9 +14,14 @@ use purser_node::cluster::customer_hash;
 use purser_proto::v1;
 use purser_proto::v1::cluster_client::ClusterClient;
 use purser_proto::v1::ledger_client::LedgerClient;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
+
+use super::metrics::Scraper;
+use super::target::{Debit, LogCounts, Target, Verdict};
+use crate::workload;
 
 /// How long one call may take.
 const CALL_MAX: Duration = Duration::from_secs(10);
@@ -29,24 +34,20 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The longest answer: 8,000 debits with many draws each.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// What came of a debit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was taken.
-    Applied,
-    /// There was too little.
-    Short,
-}
-
 /// One client of the servers. Clones of it share connections and what is known of leaders.
 #[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,
+    scraper: Scraper,
     number: usize,
 }
 
 struct Shared {
     nodes: Vec<Node>,
+    /// How much the answers to batches tell.
+    detail: v1::ReceiptDetail,
+    /// Replicas of a shard.
+    replicas: AtomicU64,
     leaders: RwLock<Leaders>,
     retries: AtomicU64,
 }
@@ -61,8 +62,12 @@ struct Node {
 type Leaders = Arc<[usize]>;
 
 impl Gateway {
-    /// Connects to servers, so many connections each.
-    pub async fn connect(urls: &[String], connections: usize) -> anyhow::Result<Gateway> {
+    /// Connects to servers, so many connections each. Answers to batches tell as much as `detail` says.
+    pub async fn connect(
+        urls: &[String],
+        connections: usize,
+        detail: v1::ReceiptDetail,
+    ) -> anyhow::Result<Gateway> {
         let mut nodes = Vec::new();
         for url in urls {
             let endpoint = Endpoint::from_shared(url.clone())?.connect_timeout(CONNECT_MAX).timeout(CALL_MAX);
@@ -77,91 +82,75 @@ impl Gateway {
             nodes.push(Node { url: url.clone(), connections: ledgers, cluster });
         }
         anyhow::ensure!(!nodes.is_empty(), "no server is named");
-        let shared = Shared { nodes, leaders: RwLock::new(Arc::new([])), retries: AtomicU64::new(0) };
-        let gateway = Gateway { shared: Arc::new(shared), number: 0 };
+        let leaders = RwLock::new(Arc::from([]));
+        let (retries, replicas) = (AtomicU64::new(0), AtomicU64::new(1));
+        let shared = Shared { nodes, detail, replicas, leaders, retries };
+        let scraper = Scraper::new(Vec::new());
+        let gateway = Gateway { shared: Arc::new(shared), scraper, number: 0 };
         gateway.learn_leaders().await?;
         Ok(gateway)
     }
 
-    /// The client of a number: spreads clients over connections.
-    pub fn client(&self, number: usize) -> Gateway {
-        Gateway { shared: self.shared.clone(), number }
+    /// The same, with the URLs of the servers' metrics: their logs are read there.
+    pub fn with_metrics(self, urls: Vec<String>) -> Gateway {
+        Gateway { scraper: Scraper::new(urls), ..self }
     }
 
-    /// How many requests were tried again so far.
-    pub fn retries(&self) -> u64 {
-        self.shared.retries.load(Ordering::Relaxed)
+    /// How many servers there are.
+    pub fn servers(&self) -> usize {
+        self.shared.nodes.len()
     }
 
-    /// Creates a wallet.
-    pub async fn create_wallet(&self, request: &v1::CreateWalletRequest) -> anyhow::Result<()> {
-        self.tried(&request.customer, |mut ledger| {
-            let request = request.clone();
-            async move { ledger.create_wallet(request).await }
-        })
-        .await?;
-        Ok(())
+    /// How the servers are set up, in a few words.
+    pub fn setup(&self) -> String {
+        let (shards, replicas) = (self.leaders().len(), self.replicas());
+        match shards {
+            0 => format!("{} servers", self.servers()),
+            _ => format!("{} servers, {shards} shards, {replicas} replicas of each", self.servers()),
+        }
     }
 
-    /// Grants.
-    pub async fn grant(&self, request: &v1::GrantRequest) -> anyhow::Result<()> {
+    fn replicas(&self) -> u64 {
+        self.shared.replicas.load(Ordering::Relaxed)
+    }
+
+    /// The place among the servers of the one that leads a customer's shard.
+    pub fn leader(&self, customer: &str) -> usize {
+        leader_of(&self.leaders(), customer)
+    }
+
+    /// How much answers tell.
+    pub fn detail(&self) -> v1::ReceiptDetail {
+        self.shared.detail
+    }
+
+    /// Opens a stream of debits to a server, on one of its connections.
+    pub async fn debit_stream(
+        &self,
+        server: usize,
+        connection: usize,
+        requests: ReceiverStream<v1::DebitStreamRequest>,
+    ) -> anyhow::Result<Streaming<v1::DebitStreamResponse>> {
+        let connections = &self.shared.nodes[server].connections;
+        let mut ledger = connections[connection % connections.len()].clone();
+        Ok(ledger.debit_stream(requests).await?.into_inner())
+    }
+
+    /// Debits what was sent before in another way, and has no outcome yet.
+    pub async fn debit_again(&self, debit: Debit) -> anyhow::Result<Verdict> {
+        self.shared.retries.fetch_add(1, Ordering::Relaxed);
+        self.pause().await;
+        self.debit(debit).await
+    }
+
+    /// Grants what the request says.
+    pub async fn grant_as(&self, request: &v1::GrantRequest) -> anyhow::Result<()> {
         self.tried(&request.customer, |mut ledger| {
             let request = request.clone();
             async move { ledger.grant(request).await }
         })
         .await?;
         Ok(())
-    }
-
-    /// What is available in all wallets of a customer.
-    pub async fn available(&self, customer: &str) -> anyhow::Result<u64> {
-        let request = v1::GetBalanceRequest { customer: customer.to_owned(), ..Default::default() };
-        let ask = |mut ledger: LedgerClient<Channel>| {
-            let request = request.clone();
-            async move { ledger.get_balance(request).await }
-        };
-        let balance = self.tried(customer, ask).await?.into_inner();
-        let totals = balance.totals.iter().map(|total| total.available.parse::<u64>());
-        Ok(totals.sum::<Result<u64, _>>()?)
-    }
-
-    /// Debits.
-    pub async fn debit(&self, request: &v1::DebitRequest) -> anyhow::Result<Verdict> {
-        let send = |mut ledger: LedgerClient<Channel>| {
-            let request = request.clone();
-            async move { ledger.debit(request).await }
-        };
-        match self.tried(&request.customer, send).await {
-            Ok(_) => Ok(Verdict::Applied),
-            Err(status) if reason(&status) == "INSUFFICIENT_CREDITS" => Ok(Verdict::Short),
-            Err(status) => Err(status.into()),
-        }
-    }
-
-    /// Debits, many in one call to each leader; verdicts in the order of the debits.
-    pub async fn debit_batch(
-        &self,
-        debits: Vec<v1::DebitRequest>,
-        detail: v1::ReceiptDetail,
-    ) -> anyhow::Result<Vec<Verdict>> {
-        let mut verdicts = vec![None; debits.len()];
-        let mut open: Vec<usize> = (0..debits.len()).collect();
-        for _ in 0..TRIES_MAX {
-            let parts = self.by_node(&open, &debits);
-            let calls = parts.into_iter().map(|places| self.debit_part(places, &debits, detail));
-            for part in futures_util::future::join_all(calls).await {
-                for (place, verdict) in part? {
-                    verdicts[place] = verdict;
-                }
-            }
-            open.retain(|place| verdicts[*place].is_none());
-            if open.is_empty() {
-                return Ok(verdicts.into_iter().flatten().collect());
-            }
-            self.shared.retries.fetch_add(open.len() as u64, Ordering::Relaxed);
-            self.pause().await;
-        }
-        anyhow::bail!("{} debits of a batch have no outcome after {TRIES_MAX} tries", open.len())
     }
 
     /// The places of open debits, one list for each node that leads some.
@@ -180,11 +169,10 @@ impl Gateway {
         &self,
         places: Vec<usize>,
         debits: &[v1::DebitRequest],
-        detail: v1::ReceiptDetail,
     ) -> anyhow::Result<Vec<(usize, Option<Verdict>)>> {
         let Some(first) = places.first() else { return Ok(Vec::new()) };
         let part = places.iter().map(|place| debits[*place].clone()).collect();
-        let request = v1::DebitBatchRequest { debits: part, detail: detail.into() };
+        let request = v1::DebitBatchRequest { debits: part, detail: self.shared.detail.into() };
         let results = match self.ledger(&debits[*first].customer).debit_batch(request).await {
             Ok(response) => response.into_inner().results,
             Err(status) if may_be_tried_again(&status) => {
@@ -239,8 +227,11 @@ impl Gateway {
         for node in &self.shared.nodes {
             match node.cluster.clone().get_shard_map(v1::GetShardMapRequest {}).await {
                 Ok(map) => {
+                    let map = map.into_inner();
                     let urls: Vec<_> = self.shared.nodes.iter().map(|node| node.url.as_str()).collect();
-                    let leaders = leaders_of(&map.into_inner(), &urls);
+                    let leaders = leaders_of(&map, &urls);
+                    let replicas = map.shards.first().map_or(1, |shard| shard.node_ids.len().max(1));
+                    self.shared.replicas.store(replicas as u64, Ordering::Relaxed);
                     *self.shared.leaders.write().unwrap_or_else(PoisonError::into_inner) = leaders;
                     return Ok(());
                 }
@@ -251,6 +242,87 @@ impl Gateway {
         }
         last.map_or(Ok(()), |status| Err(status.into()))
     }
+}
+
+impl Target for Gateway {
+    fn client(&self, number: usize) -> Gateway {
+        Gateway { number, ..self.clone() }
+    }
+
+    async fn create(&self, customer: &str, key: String) -> anyhow::Result<()> {
+        let request = workload::create_request(customer, key);
+        self.tried(customer, |mut ledger| {
+            let request = request.clone();
+            async move { ledger.create_wallet(request).await }
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn grant(&self, customer: &str, key: String, tranche_credits: u64) -> anyhow::Result<()> {
+        self.grant_as(&workload::refill_request(customer, key, tranche_credits)).await
+    }
+
+    async fn debit(&self, debit: Debit) -> anyhow::Result<Verdict> {
+        let request = request_of(debit);
+        let send = |mut ledger: LedgerClient<Channel>| {
+            let request = request.clone();
+            async move { ledger.debit(request).await }
+        };
+        match self.tried(&request.customer, send).await {
+            Ok(_) => Ok(Verdict::Applied),
+            Err(status) if is_short(&reason(&status)) => Ok(Verdict::Short),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// One call to each leader.
+    async fn debit_batch(&self, debits: Vec<Debit>) -> anyhow::Result<Vec<Verdict>> {
+        let debits: Vec<_> = debits.into_iter().map(request_of).collect();
+        let mut verdicts = vec![None; debits.len()];
+        let mut open: Vec<usize> = (0..debits.len()).collect();
+        for _ in 0..TRIES_MAX {
+            let parts = self.by_node(&open, &debits);
+            let calls = parts.into_iter().map(|places| self.debit_part(places, &debits));
+            for part in futures_util::future::join_all(calls).await {
+                for (place, verdict) in part? {
+                    verdicts[place] = verdict;
+                }
+            }
+            open.retain(|place| verdicts[*place].is_none());
+            if open.is_empty() {
+                return Ok(verdicts.into_iter().flatten().collect());
+            }
+            self.shared.retries.fetch_add(open.len() as u64, Ordering::Relaxed);
+            self.pause().await;
+        }
+        anyhow::bail!("{} debits of a batch have no outcome after {TRIES_MAX} tries", open.len())
+    }
+
+    async fn available(&self, customer: &str) -> anyhow::Result<u64> {
+        let request = v1::GetBalanceRequest { customer: customer.to_owned(), ..Default::default() };
+        let ask = |mut ledger: LedgerClient<Channel>| {
+            let request = request.clone();
+            async move { ledger.get_balance(request).await }
+        };
+        let balance = self.tried(customer, ask).await?.into_inner();
+        let totals = balance.totals.iter().map(|total| total.available.parse::<u64>());
+        Ok(totals.sum::<Result<u64, _>>()?)
+    }
+
+    fn retries(&self) -> u64 {
+        self.shared.retries.load(Ordering::Relaxed)
+    }
+
+    async fn log(&self) -> anyhow::Result<Option<LogCounts>> {
+        let written = self.scraper.log().await?;
+        Ok(written.map(|log| LogCounts { entries: log.entries / self.replicas(), ..log }))
+    }
+}
+
+/// The request of a debit.
+pub fn request_of(debit: Debit) -> v1::DebitRequest {
+    workload::debit_request(&debit.customer, debit.key, debit.amount)
 }
 
 /// For each shard the place of its leader among the servers' URLs; the first where it is not known.
@@ -273,15 +345,20 @@ fn leader_of(leaders: &[usize], customer: &str) -> usize {
 }
 
 /// The verdict of a result; `None` where it may be tried again.
-fn verdict(result: v1::DebitResult) -> anyhow::Result<Option<Verdict>> {
+pub fn verdict(result: v1::DebitResult) -> anyhow::Result<Option<Verdict>> {
     match result.outcome.context("a result has an outcome")? {
         v1::debit_result::Outcome::Applied(_) => Ok(Some(Verdict::Applied)),
         v1::debit_result::Outcome::Refused(refusal) => match refusal.reason.as_str() {
-            "INSUFFICIENT_CREDITS" => Ok(Some(Verdict::Short)),
+            reason if is_short(reason) => Ok(Some(Verdict::Short)),
             "UNAVAILABLE" | "NOT_LEADER" => Ok(None),
             reason => anyhow::bail!("a debit was refused: {reason}: {}", refusal.message),
         },
     }
+}
+
+/// Nothing that a debit may draw on is nothing where there are tranches that it may not.
+fn is_short(reason: &str) -> bool {
+    ["INSUFFICIENT_CREDITS", "NO_ELIGIBLE_TRANCHE"].contains(&reason)
 }
 
 fn may_be_tried_again(status: &Status) -> bool {

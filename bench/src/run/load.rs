@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
-use purser_proto::v1;
+use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::books::Books;
-use super::gateway::{Gateway, Verdict};
+use super::target::{Target, Verdict};
 use crate::workload::{Draws, Wallets};
 
 /// The longest latency that is told apart, in microseconds.
@@ -32,19 +32,45 @@ const CALLS_UNDER_WAY_MAX: usize = 4_096;
 /// Starts that the clock may be ahead of the calls.
 const STARTS_WAITING_MAX: usize = 65_536;
 
+/// What a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Call {
+    /// One debit.
+    Debit,
+    /// So many debits.
+    Batch(usize),
+    /// One debit, on one of so many streams that clients share.
+    Streamed {
+        /// How many.
+        streams: usize,
+    },
+    /// The question for a balance.
+    Balance,
+}
+
+impl Call {
+    /// Debits of a call.
+    pub fn debits(self) -> usize {
+        match self {
+            Call::Debit | Call::Streamed { .. } => 1,
+            Call::Batch(debits) => debits,
+            Call::Balance => 0,
+        }
+    }
+}
+
 /// What calls are made of.
 #[derive(Clone)]
-pub struct Work {
+pub struct Work<T> {
     /// Where they go.
-    pub gateway: Gateway,
+    pub target: T,
     /// What the wallets hold.
     pub books: Arc<Books>,
     /// Which wallets they debit.
     pub wallets: Arc<Wallets>,
-    /// Debits of a call; one is a plain `Debit`, more a `DebitBatch`.
-    pub debits_a_call: usize,
-    /// How much the answers to batches tell.
-    pub detail: v1::ReceiptDetail,
+    /// What a call is.
+    pub call: Call,
     /// Where the choice of wallets and amounts begins.
     pub seed: u64,
 }
@@ -69,6 +95,8 @@ impl Span {
 pub struct Counts {
     /// Debits that were applied.
     pub applied: u64,
+    /// Balances that were told.
+    pub read: u64,
     /// Debits that were denied.
     pub denied: u64,
     /// Grants of four tranches to wallets that were too short.
@@ -78,9 +106,10 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn new() -> anyhow::Result<Counts> {
+    /// Nothing yet.
+    pub fn new() -> anyhow::Result<Counts> {
         let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, LATENCY_DIGITS)?;
-        Ok(Counts { applied: 0, denied: 0, refills: 0, latency_us })
+        Ok(Counts { applied: 0, read: 0, denied: 0, refills: 0, latency_us })
     }
 }
 
@@ -88,40 +117,28 @@ impl Counts {
 type Asked = Vec<(u64, u64)>;
 
 /// Everything that the tasks of one measurement share.
-struct Measurement {
-    work: Work,
+struct Measurement<T> {
+    work: Work<T>,
     span: Span,
     counts: Mutex<Counts>,
 }
 
-impl Measurement {
-    fn new(work: Work, span: Span) -> anyhow::Result<Arc<Measurement>> {
+impl<T: Target> Measurement<T> {
+    fn new(work: Work<T>, span: Span) -> anyhow::Result<Arc<Measurement<T>>> {
         Ok(Arc::new(Measurement { work, span, counts: Mutex::new(Counts::new()?) }))
     }
 
     fn ask(&self, draws: &mut Draws) -> Asked {
         let one = |_| (draws.wallet(&self.work.wallets), draws.amount());
-        (0..self.work.debits_a_call).map(one).collect()
+        // A question names one wallet too.
+        (0..self.work.call.debits().max(1)).map(one).collect()
     }
 
     /// One call, and the refills that it shows to be needed. Its latency counts from `start`, if that
     /// or its end lies in the span, as `by_start` says.
-    async fn call(
-        &self,
-        gateway: &Gateway,
-        asked: Asked,
-        start: Instant,
-        by_start: bool,
-    ) -> anyhow::Result<()> {
+    async fn call(&self, target: &T, asked: Asked, start: Instant, by_start: bool) -> anyhow::Result<()> {
         let books = &self.work.books;
-        let mut debits: Vec<_> = asked.iter().map(|(wallet, amount)| books.debit(*wallet, *amount)).collect();
-        let verdicts = match debits.pop() {
-            Some(debit) if debits.is_empty() => vec![gateway.debit(&debit).await?],
-            last => {
-                debits.extend(last);
-                gateway.debit_batch(debits, self.work.detail).await?
-            }
-        };
+        let verdicts = self.verdicts(target, &asked).await?;
         let end = Instant::now();
         let mut short = Vec::new();
         for ((wallet, amount), verdict) in asked.iter().zip(&verdicts) {
@@ -135,6 +152,7 @@ impl Measurement {
             if self.span.contains(end) {
                 counts.applied += verdicts.len() as u64 - denied;
                 counts.denied += denied;
+                counts.read += u64::from(self.work.call == Call::Balance);
             }
             if self.span.contains(if by_start { start } else { end }) {
                 let latency_us = end.duration_since(start).as_micros() as u64;
@@ -142,11 +160,32 @@ impl Measurement {
             }
         });
         if denied > 0 {
-            let refills = books.refill(gateway, short).await?;
+            let refills = books.refill(target, short).await?;
             let counted = self.span.contains(Instant::now());
             self.count(|counts| counts.refills += if counted { refills } else { 0 });
         }
         Ok(())
+    }
+
+    /// Makes the call; a verdict for each debit.
+    async fn verdicts(&self, target: &T, asked: &Asked) -> anyhow::Result<Vec<Verdict>> {
+        let books = &self.work.books;
+        let debits = asked.iter().map(|(wallet, amount)| books.debit(*wallet, *amount));
+        let mut verdicts = Vec::new();
+        match self.work.call {
+            Call::Batch(_) => verdicts = target.debit_batch(debits.collect()).await?,
+            Call::Debit | Call::Streamed { .. } => {
+                for debit in debits {
+                    verdicts.push(target.debit(debit).await?);
+                }
+            }
+            Call::Balance => {
+                for (wallet, _) in asked {
+                    target.available(&books.customer(*wallet)).await?;
+                }
+            }
+        }
+        Ok(verdicts)
     }
 
     fn count(&self, note: impl FnOnce(&mut Counts)) {
@@ -159,13 +198,13 @@ impl Measurement {
 }
 
 /// So many clients, each calling again as soon as it is answered, until the span is over.
-pub async fn closed_loop(work: Work, span: Span, clients: usize) -> anyhow::Result<Counts> {
+pub async fn closed_loop<T: Target>(work: Work<T>, span: Span, clients: usize) -> anyhow::Result<Counts> {
     let measurement = Measurement::new(work, span)?;
     let mut tasks = JoinSet::new();
     for number in 0..clients {
         let measurement = measurement.clone();
         tasks.spawn(async move {
-            let gateway = measurement.work.gateway.client(number);
+            let target = measurement.work.target.client(number);
             let mut draws = Draws::new(measurement.work.seed.wrapping_add(number as u64));
             loop {
                 let start = Instant::now();
@@ -173,7 +212,7 @@ pub async fn closed_loop(work: Work, span: Span, clients: usize) -> anyhow::Resu
                     return Ok(());
                 }
                 let asked = measurement.ask(&mut draws);
-                measurement.call(&gateway, asked, start, false).await?;
+                measurement.call(&target, asked, start, false).await?;
             }
         });
     }
@@ -181,11 +220,11 @@ pub async fn closed_loop(work: Work, span: Span, clients: usize) -> anyhow::Resu
     Ok(measurement.counts())
 }
 
-/// Calls that begin at even distances, so that they make so many debits a second, from now until the
+/// Calls that begin at even distances, so that they make so many debits (or questions) a minute, from now until the
 /// span is over.
-pub async fn open_loop(work: Work, span: Span, debits_a_second: u64) -> anyhow::Result<Counts> {
+pub async fn open_loop<T: Target>(work: Work<T>, span: Span, a_minute: u64) -> anyhow::Result<Counts> {
     let begin = Instant::now();
-    let distance_ns = 1_000_000_000 * work.debits_a_call as u64 / debits_a_second.max(1);
+    let distance_ns = 60_000_000_000 * work.call.debits().max(1) as u64 / a_minute.max(1);
     let calls = span.end.duration_since(begin).as_nanos() as u64 / distance_ns.max(1);
     let measurement = Measurement::new(work, span)?;
     let (starts, mut started) = mpsc::channel(STARTS_WAITING_MAX);
@@ -198,10 +237,10 @@ pub async fn open_loop(work: Work, span: Span, debits_a_second: u64) -> anyhow::
     let mut tasks = JoinSet::new();
     while let Some(call) = started.recv().await {
         let place = places.clone().acquire_owned().await?;
-        let gateway = measurement.work.gateway.client(call as usize);
+        let target = measurement.work.target.client(call as usize);
         let (asked, measurement) = (measurement.ask(&mut draws), measurement.clone());
         tasks.spawn(async move {
-            let called = measurement.call(&gateway, asked, schedule(call), true).await;
+            let called = measurement.call(&target, asked, schedule(call), true).await;
             drop(place);
             called
         });

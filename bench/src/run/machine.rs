@@ -22,6 +22,14 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// In one line.
+    pub fn told(&self) -> String {
+        let Machine { cores, cpu, memory_mib, kernel, disk, load_before } = self;
+        format!(
+            "{cores} cores ({cpu}), {memory_mib} MiB, Linux {kernel}, data on {disk}, load average before {load_before}"
+        )
+    }
+
     /// Looks at this machine; what cannot be told is `?`.
     pub fn look(data: &Path) -> Machine {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();

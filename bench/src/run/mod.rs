@@ -1,88 +1,74 @@
 //! `purser-bench run`: debits through real servers on this machine, from the caller's side.
 //!
 //! ```text
-//!   cluster (child processes) <-- gateway (connections, leaders, retries) <-- load (closed, open loop)
-//!                                                books (what each wallet must hold) --> audit
-//!   usage (/proc) and counts --> report
+//!   scenario (which loads) --> course (one after the other) --> report (table, JSON), page (HTML), plot
+//!                                 |
+//!   nodes <-- gateway, streams <-- target <-- load (closed, open loop)    measure (one load)
+//!    | |                                      books (what each wallet must hold) --> audit
+//!    | +-- usage (/proc): CPU, bytes, memory
+//!    +---- metrics: syncs, log entries
 //! ```
+//! Load, books and measurements know a system as a `target` alone: peers are measured by the same code.
+//!
 //! Only applied debits count. A wallet that is too short denies, and is refilled by one call: denials
 //! and refills cost time and CPU, which is in the figures, and are told beside them. At the end every
 //! balance is asked for; a run whose books do not add up fails.
 
-mod books;
-mod gateway;
-mod load;
-mod machine;
-mod report;
-mod usage;
+pub mod books;
+pub mod course;
+pub mod gateway;
+mod growth;
+pub mod load;
+pub mod machine;
+pub mod measure;
+mod metrics;
+mod page;
+mod plot;
+pub mod report;
+pub mod scenario;
+mod streams;
+pub mod target;
+pub mod usage;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
 use purser_proto::v1;
-use tokio::time::Instant;
 
-use books::Books;
+use course::Course;
 use gateway::Gateway;
-use load::{Span, Work};
+use growth::GrowthOptions;
 use machine::Machine;
-use report::{Measured, Pace, Report};
-use usage::{Device, Snapshot, Watched};
+use report::Report;
+use scenario::{LoadOptions, Scenario};
+use streams::Streams;
+use usage::{Device, Process, Watched};
 
 use crate::nodes::{Nodes, NodesOptions, purser};
-use crate::workload::{Spread, Wallets};
-
-/// How often the bar of a measurement moves.
-const BAR_EVERY: Duration = Duration::from_millis(200);
 
 /// Options of a run.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Options {
     /// What is measured
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "single,batch")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "single,batch,stream,hot,one,read,mission"
+    )]
     scenario: Vec<Scenario>,
-    /// Customers, with one wallet each
-    #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
-    wallets: u64,
-    /// How debits spread over wallets (single; batches are uniform)
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "uniform,zipf")]
-    spread: Vec<Spread>,
-    /// Clients with one debit a call
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "64,256")]
-    clients: Vec<usize>,
-    /// Clients with many debits a call
-    #[arg(long, value_name = "NUMBER", default_value_t = 8)]
-    batch_clients: usize,
-    /// Debits a call, up to 8,000
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "100,1000,8000")]
-    batch_debits: Vec<usize>,
-    /// Ask for answers without draws and balances (batch)
+    #[command(flatten)]
+    loads: LoadOptions,
+    #[command(flatten)]
+    growth: GrowthOptions,
+    /// Ask for answers without draws and balances (batch, stream)
     #[arg(long)]
     brief: bool,
-    /// Seconds of load before each measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
-    warm_up_s: u64,
-    /// Seconds of each measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
-    measure_s: u64,
-    /// Debits a second in the open loop [default: half of what the closed loop reached]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
-    rate: Option<u64>,
-    /// Leave the open loop out
-    #[arg(long, conflicts_with = "rate")]
-    closed_only: bool,
     /// Connections to each server
     #[arg(long, value_name = "NUMBER", default_value_t = 8)]
     connections: usize,
-    /// Where the choice of wallets and amounts begins
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    seed: u64,
     /// Servers that run already, by URL, instead of starting some
     #[arg(long, value_name = "URLS", value_delimiter = ',')]
     servers: Vec<String>,
@@ -101,14 +87,9 @@ pub struct Options {
     /// How the report is written
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Scenario {
-    /// One debit a call
-    Single,
-    /// Many debits a call
-    Batch,
+    /// Write the report as a page with plots besides
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -121,13 +102,18 @@ enum Output {
 
 const EXAMPLES: &str = "\
 Examples:
-  purser-bench run                                    everything, in about three and a half minutes
+  purser-bench run                                    everything but growth, in about four minutes
+  purser-bench run --html report.html                 with plots, as a page
   purser-bench run --scenario batch --brief -o json   batches only, as JSON
-  purser-bench run --scenario single --spread zipf --clients 256 --closed-only
+  purser-bench run --scenario single --spread zipf --clients 256 --open none
   purser-bench run --scenario single --clients 64 --spread uniform --rate 5000
                                                       latency at 5,000 debits a second
+  purser-bench run --scenario stream --streams 8 --window 512 --open all
+  purser-bench run --scenario growth                  up to 1,000,000 wallets: in about a quarter
+                                                      of an hour, most of it to fill them
   purser-bench run --wallets 500 --clients 16 --spread uniform --batch-debits 100 \\
-                   --warm-up-s 0 --measure-s 1        a look whether it works, in five seconds
+                   --open none --warm-up-s 0 --measure-s 1
+                                                      a look whether it works, in half a minute
 
 Everything started is stopped and removed at the end, also after an error or Ctrl-C.
 The exit code is 0 only if every call was answered as it must be and every wallet holds
@@ -135,15 +121,19 @@ what it must.";
 
 /// Runs, and prints the report to stdout; progress goes to stderr.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    check(options)?;
+    options.loads.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {
         tokio::select! {
             biased;
             ended = interrupted() => Err(ended.err().map_or(anyhow::anyhow!("interrupted"), Into::into)),
-            report = measure(options) => report,
+            report = start(options) => report,
         }
     })?;
+    if let Some(file) = &options.html {
+        std::fs::write(file, page::page(&report)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
     match options.output {
         Output::Table => println!("{}", report.table()),
         Output::Json => println!("{}", report.json()?),
@@ -151,20 +141,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check(options: &Options) -> anyhow::Result<()> {
-    let debits_max = purser_node::api::batch::DEBITS_MAX;
-    let batch = options.batch_debits.iter();
-    anyhow::ensure!(
-        batch.clone().all(|debits| (2..=debits_max).contains(debits)),
-        "--batch-debits: 2 to {debits_max} debits a call"
-    );
-    let clients = options.clients.iter().chain([&options.batch_clients]);
-    anyhow::ensure!(clients.clone().all(|clients| *clients > 0), "at least one client is needed");
-    Ok(())
-}
-
 /// Returns with Ctrl-C or SIGTERM.
-async fn interrupted() -> std::io::Result<()> {
+pub async fn interrupted() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -175,13 +153,14 @@ async fn interrupted() -> std::io::Result<()> {
     Ok(())
 }
 
-async fn measure(options: &Options) -> anyhow::Result<Report> {
+async fn start(options: &Options) -> anyhow::Result<Report> {
     let directory = options.directory.clone().unwrap_or_else(std::env::temp_dir);
     let machine = Machine::look(&directory);
-    let own = ("load".to_owned(), std::process::id());
+    let own = Process { name: "load".to_owned(), pid: std::process::id(), with_descendants: false };
     if !options.servers.is_empty() {
         let watched = Watched { processes: vec![own], device: None };
-        return drive(options, machine, "?".to_owned(), &options.servers, watched).await;
+        let addresses = [options.servers.clone(), Vec::new()];
+        return drive(options, machine, "Purser".to_owned(), addresses, &watched).await;
     }
     let device = Device::of(&directory);
     let binary = match &options.purser {
@@ -189,12 +168,14 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
         None => purser()?,
     };
     let (count, shards) = (options.nodes, options.shards);
-    let start = NodesOptions { binary, directory, count, shards };
-    let version = version(&start)?;
-    let cluster = Nodes::start(start).await?;
-    let processes = cluster.processes().into_iter().chain([own]).collect();
+    let nodes = NodesOptions { binary, directory, count, shards };
+    let system = format!("Purser {}", version(&nodes)?);
+    let cluster = Nodes::start(nodes).await?;
+    let node = |(name, pid)| Process { name, pid, with_descendants: false };
+    let processes = cluster.processes().into_iter().map(node).chain([own]).collect();
     let watched = Watched { processes, device };
-    match drive(options, machine, version, &cluster.urls(), watched).await {
+    let addresses = [cluster.urls(), cluster.metrics_urls()];
+    match drive(options, machine, system, addresses, &watched).await {
         Ok(report) => {
             cluster.stop().await?;
             Ok(report)
@@ -204,8 +185,8 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
 }
 
 /// What the server's binary says of itself.
-fn version(start: &NodesOptions) -> anyhow::Result<String> {
-    let binary = &start.binary;
+pub fn version(nodes: &NodesOptions) -> anyhow::Result<String> {
+    let binary = &nodes.binary;
     let told = std::process::Command::new(binary).arg("--version").output().with_context(|| {
         format!(
             "cannot run {}: build it (cargo build -p purser-node), or name it with --purser",
@@ -216,130 +197,32 @@ fn version(start: &NodesOptions) -> anyhow::Result<String> {
     Ok(told.trim().trim_start_matches("purser ").to_owned())
 }
 
-/// One sort of load.
-#[derive(Clone, Copy)]
-struct Load {
-    spread: Spread,
-    clients: usize,
-    debits_a_call: usize,
-}
-
-/// All loads, in the order in which they are measured.
-fn loads(options: &Options) -> Vec<Load> {
-    let mut loads = Vec::new();
-    if options.scenario.contains(&Scenario::Single) {
-        for &spread in &options.spread {
-            loads.extend(options.clients.iter().map(|&clients| Load { spread, clients, debits_a_call: 1 }));
-        }
-    }
-    if options.scenario.contains(&Scenario::Batch) {
-        let (spread, clients) = (Spread::Uniform, options.batch_clients);
-        let batches = options.batch_debits.iter();
-        loads.extend(batches.map(|&debits_a_call| Load { spread, clients, debits_a_call }));
-    }
-    loads
-}
-
 async fn drive(
     options: &Options,
     machine: Machine,
-    version: String,
-    urls: &[String],
-    watched: Watched,
-) -> anyhow::Result<Report> {
-    let gateway = Gateway::connect(urls, options.connections).await?;
-    let books = Arc::new(Books::new(options.wallets, rand::random()));
-    let filling = bar("filling wallets", options.wallets);
-    books.fill(&gateway, &filling).await?;
-    filling.finish_and_clear();
-
-    let mut measurements = Vec::new();
-    for (number, load) in loads(options).into_iter().enumerate() {
-        let work = Work {
-            gateway: gateway.clone(),
-            books: books.clone(),
-            wallets: Arc::new(Wallets::new(load.spread, options.wallets)),
-            debits_a_call: load.debits_a_call,
-            detail: if options.brief { v1::ReceiptDetail::Brief } else { v1::ReceiptDetail::Full },
-            // Each load has a stretch of its own.
-            seed: options.seed.wrapping_add(1_000_000 * number as u64),
-        };
-        let closed = Pace::Closed { clients: load.clients };
-        let closed = measure_one(options, &work, load, closed, &watched).await?;
-        let half = options.rate.unwrap_or(closed.debits_a_second / 2).max(load.debits_a_call as u64);
-        measurements.push(closed);
-        if !options.closed_only {
-            let open = Pace::Open { debits_a_second: half };
-            measurements.push(measure_one(options, &work, load, open, &watched).await?);
-        }
-    }
-
-    let auditing = bar("auditing wallets", options.wallets);
-    let audit = books.audit(&gateway, &auditing).await?;
-    auditing.finish_and_clear();
-    Ok(Report {
-        version,
-        machine,
-        servers: urls.len(),
-        shards: options.shards,
-        wallets: options.wallets,
-        measurements,
-        retries: gateway.retries(),
-        audit,
-    })
-}
-
-/// Warms up and measures one sort of load at one pace.
-async fn measure_one(
-    options: &Options,
-    work: &Work,
-    load: Load,
-    pace: Pace,
+    system: String,
+    [urls, metrics]: [Vec<String>; 2],
     watched: &Watched,
-) -> anyhow::Result<Measured> {
-    let begin = Instant::now() + Duration::from_secs(options.warm_up_s);
-    let span = Span { begin, end: begin + Duration::from_secs(options.measure_s) };
-    let told = match pace {
-        Pace::Closed { clients } => format!("{clients} clients"),
-        Pace::Open { debits_a_second } => format!("{debits_a_second}/s"),
-    };
-    let told = format!("{told}, {}, {} a call", load.spread.name(), load.debits_a_call);
-    let watching = bar(&told, (options.warm_up_s + options.measure_s) * 1_000 / BAR_EVERY.as_millis() as u64);
-    let counting = async {
-        match pace {
-            Pace::Closed { clients } => load::closed_loop(work.clone(), span, clients).await,
-            Pace::Open { debits_a_second } => load::open_loop(work.clone(), span, debits_a_second).await,
+) -> anyhow::Result<Report> {
+    let detail = if options.brief { v1::ReceiptDetail::Brief } else { v1::ReceiptDetail::Full };
+    let gateway = Gateway::connect(&urls, options.connections, detail).await?.with_metrics(metrics);
+    let mut course = Course::new(&options.loads, watched);
+    let (growth, shared): (Vec<_>, Vec<_>) =
+        options.scenario.iter().partition(|scenario| **scenario == Scenario::Growth);
+    if !shared.is_empty() {
+        let books = course.wallets(&gateway).await?;
+        for &scenario in shared {
+            if scenario == Scenario::Stream {
+                let streams = Streams::open(&gateway, options.loads.streams).await?;
+                course.scenario(scenario, &streams, &books).await?;
+            } else {
+                course.scenario(scenario, &gateway, &books).await?;
+            }
         }
-    };
-    let looking = async {
-        tokio::time::sleep_until(span.begin).await;
-        let before = Snapshot::take(watched)?;
-        tokio::time::sleep_until(span.end).await;
-        Ok(Snapshot::take(watched)?.since(&before))
-    };
-    let moved = watching.clone();
-    let moving = tokio::spawn(async move {
-        let mut tick = tokio::time::interval(BAR_EVERY);
-        loop {
-            tick.tick().await;
-            moved.inc(1);
-        }
-    });
-    let measured = tokio::try_join!(counting, looking);
-    moving.abort();
-    let (counts, usage) = measured?;
-    watching.finish_and_clear();
-    Ok(Measured::new(load.debits_a_call, load.spread, pace, &counts, usage))
-}
-
-/// A bar on a terminal; a line elsewhere.
-fn bar(what: &str, length: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        eprintln!("{what}");
-        return ProgressBar::hidden();
+        course.audit(&gateway, &books).await?;
     }
-    let style = ProgressStyle::with_template("{msg:40} {bar:40} {percent:>3} %");
-    // The template is a constant; where it were wrong, the default looks a little different.
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(length).with_style(style).with_message(what.to_owned())
+    if !growth.is_empty() {
+        growth::growth(&mut course, &gateway, &options.growth).await?;
+    }
+    Ok(course.report(system, gateway.setup(), machine, &gateway))
 }

@@ -22,10 +22,22 @@ const SECTOR_BYTES: u64 = 512;
 
 /// What is to be watched.
 pub struct Watched {
-    /// Names and ids of processes.
-    pub processes: Vec<(String, u32)>,
+    /// Processes whose use is told apart.
+    pub processes: Vec<Process>,
     /// The device that holds the servers' data, if it is one of this machine.
     pub device: Option<Device>,
+}
+
+/// A process, alone or with its family.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Its name in the report.
+    pub name: String,
+    /// Its id.
+    pub pid: u32,
+    /// Whether the processes that it has started, and those that they have started, are counted as its
+    /// own: for servers that are many processes.
+    pub with_descendants: bool,
 }
 
 /// A block device: its numbers.
@@ -75,6 +87,7 @@ struct ProcessSnapshot {
     name: String,
     cpu_ticks: u64,
     written_bytes: u64,
+    resident_bytes: u64,
     /// Name and ticks of each thread.
     threads: BTreeMap<u32, (String, u64)>,
 }
@@ -103,6 +116,8 @@ pub struct ProcessUsage {
     pub cpu_ms: u64,
     /// Bytes that it handed to `write` calls.
     pub written_bytes: u64,
+    /// Its memory at the end of the span (resident set), in bytes.
+    pub resident_bytes: u64,
     /// The thread that used the most CPU time.
     pub busiest_thread: String,
     /// Its CPU time, in milliseconds.
@@ -112,7 +127,7 @@ pub struct ProcessUsage {
 impl Snapshot {
     /// Looks now.
     pub fn take(watched: &Watched) -> anyhow::Result<Snapshot> {
-        let processes = watched.processes.iter().map(|(name, pid)| ProcessSnapshot::take(name, *pid));
+        let processes = watched.processes.iter().map(ProcessSnapshot::take);
         let processes = processes.collect::<anyhow::Result<_>>()?;
         let device_written_bytes = match watched.device {
             Some(device) => device.written_bytes(&std::fs::read_to_string("/proc/diskstats")?),
@@ -138,23 +153,44 @@ impl Snapshot {
 }
 
 impl ProcessSnapshot {
-    fn take(name: &str, pid: u32) -> anyhow::Result<ProcessSnapshot> {
+    fn take(process: &Process) -> anyhow::Result<ProcessSnapshot> {
+        let mut own = ProcessSnapshot::alone(process.pid)
+            .with_context(|| format!("process {} ({})", process.pid, process.name))?;
+        own.name.clone_from(&process.name);
+        if process.with_descendants {
+            // One that has just ended is left out.
+            for other in
+                descendants(process.pid)?.into_iter().filter_map(|pid| ProcessSnapshot::alone(pid).ok())
+            {
+                own.cpu_ticks += other.cpu_ticks;
+                own.written_bytes += other.written_bytes;
+                own.resident_bytes += other.resident_bytes;
+                own.threads.extend(other.threads);
+            }
+        }
+        Ok(own)
+    }
+
+    fn alone(pid: u32) -> anyhow::Result<ProcessSnapshot> {
         let home = Path::new("/proc").join(pid.to_string());
-        let gone = || format!("process {pid} ({name})");
-        let (_, cpu_ticks) = stat(&home).with_context(gone)?;
-        let io = std::fs::read_to_string(home.join("io")).with_context(gone)?;
-        let written = io.lines().find_map(|line| line.strip_prefix("wchar: "));
-        let written_bytes = written.and_then(|bytes| bytes.parse().ok()).with_context(gone)?;
+        let Stat { name, cpu_ticks, .. } = stat(&home)?;
+        let number = |file: &str, field: &str| {
+            let text = std::fs::read_to_string(home.join(file))?;
+            named_number(&text, field).with_context(|| format!("{file} of process {pid} has no {field}"))
+        };
+        let written_bytes = number("io", "wchar:")?;
+        // A process that is ending has none.
+        let resident_bytes = number("status", "VmRSS:").unwrap_or(0) * 1_024;
         let mut threads = BTreeMap::new();
-        for thread in std::fs::read_dir(home.join("task")).with_context(gone)? {
+        for thread in std::fs::read_dir(home.join("task"))? {
             let thread = thread?;
             let id = thread.file_name().to_string_lossy().parse()?;
             // One that has just ended is left out.
-            if let Ok(ticks) = stat(&thread.path()) {
-                threads.insert(id, ticks);
+            if let Ok(Stat { name, cpu_ticks, .. }) = stat(&thread.path()) {
+                threads.insert(id, (name, cpu_ticks));
             }
         }
-        Ok(ProcessSnapshot { name: name.to_owned(), cpu_ticks, written_bytes, threads })
+        Ok(ProcessSnapshot { name, cpu_ticks, written_bytes, resident_bytes, threads })
     }
 
     fn since(&self, earlier: &ProcessSnapshot) -> ProcessUsage {
@@ -167,6 +203,7 @@ impl ProcessSnapshot {
             name: self.name.clone(),
             cpu_ms: ms(self.cpu_ticks.saturating_sub(earlier.cpu_ticks)),
             written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
+            resident_bytes: self.resident_bytes,
             busiest_thread: busiest.to_owned(),
             busiest_thread_cpu_ms: ms(busiest_ticks),
         }
@@ -177,20 +214,57 @@ fn ms(ticks: u64) -> u64 {
     ticks * 1_000 / TICKS_A_SECOND
 }
 
-/// Name and CPU ticks (user and system) of a process or thread.
-fn stat(home: &Path) -> anyhow::Result<(String, u64)> {
+/// The number behind a name at the beginning of a line.
+fn named_number(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+/// The processes that a process has started, and those that they have started.
+fn descendants(ancestor: u32) -> anyhow::Result<Vec<u32>> {
+    let mut children = BTreeMap::<u32, Vec<u32>>::new();
+    for home in std::fs::read_dir("/proc")? {
+        let home = home?;
+        let pid = home.file_name().to_str().and_then(|name| name.parse().ok());
+        if let (Some(pid), Ok(Stat { parent, .. })) = (pid, stat(&home.path())) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut found = children.remove(&ancestor).unwrap_or_default();
+    let mut looked_at = 0;
+    while let Some(pid) = found.get(looked_at) {
+        let more = children.remove(pid).unwrap_or_default();
+        found.extend(more);
+        looked_at += 1;
+    }
+    Ok(found)
+}
+
+/// What the kernel tells of a process or thread.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    name: String,
+    /// The process that started it.
+    parent: u32,
+    /// User and system time.
+    cpu_ticks: u64,
+}
+
+fn stat(home: &Path) -> anyhow::Result<Stat> {
     let text = std::fs::read_to_string(home.join("stat"))?;
     parse_stat(&text).with_context(|| format!("{} reads differently: {text}", home.display()))
 }
 
-/// The name stands in brackets and may hold anything; user and system time are the 14th and 15th field.
-fn parse_stat(text: &str) -> Option<(String, u64)> {
+/// The name stands in brackets and may hold anything; the parent is the 4th field, user and system time
+/// are the 14th and 15th.
+fn parse_stat(text: &str) -> Option<Stat> {
     let (head, rest) = text.rsplit_once(')')?;
     let (_, name) = head.split_once('(')?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
+    let mut fields = rest.split_whitespace().skip(1);
+    let parent = fields.next()?.parse().ok()?;
+    let user: u64 = fields.nth(9)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    Some((name.to_owned(), user + system))
+    Some(Stat { name: name.to_owned(), parent, cpu_ticks: user + system })
 }
 
 fn machine_ticks() -> anyhow::Result<MachineTicks> {
@@ -217,7 +291,8 @@ mod tests {
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
         let text = "42 (a) b (c) S 1 42 42 0 -1 4194560 7 0 0 0 120 34 0 0 20 0 9 0 100 1 1";
-        assert_eq!(parse_stat(text), Some(("a) b (c".to_owned(), 154)));
+        let stat = Stat { name: "a) b (c".to_owned(), parent: 1, cpu_ticks: 154 };
+        assert_eq!(parse_stat(text), Some(stat));
         assert_eq!(parse_stat("42 (a) S 1"), None);
     }
 
@@ -238,11 +313,22 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_seen() {
-        let own = Watched { processes: vec![("own".to_owned(), std::process::id())], device: None };
-        let (before, after) = (Snapshot::take(&own).expect("one"), Snapshot::take(&own).expect("another"));
+    fn this_process_is_seen_and_what_it_has_started() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
+        let process = |name: &str, with_descendants| Process {
+            name: name.to_owned(),
+            pid: std::process::id(),
+            with_descendants,
+        };
+        let processes = vec![process("own", false), process("family", true)];
+        let watched = Watched { processes, device: None };
+        let (before, after) =
+            (Snapshot::take(&watched).expect("one"), Snapshot::take(&watched).expect("another"));
+        child.kill().and_then(|()| child.wait()).expect("it ends");
         let usage = after.since(&before);
-        assert_eq!(usage.processes.len(), 1);
+        assert_eq!(usage.processes.len(), 2);
+        assert!(usage.processes[0].resident_bytes > 0);
+        assert!(usage.processes[1].resident_bytes > usage.processes[0].resident_bytes);
         assert!(usage.cores > 0);
     }
 }
