@@ -62,13 +62,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     rows_of_shard.flush()?;
 
     let (wallets, mut draws) = (Wallets::new(Spread::Uniform, options.wallets), Draws::new(1));
-    let (mut applied_debits, mut denied, mut refills, mut bytes, mut rows) =
-        (0u64, 0u64, 0u64, 0usize, 0usize);
-    let (mut in_apply, mut in_commit) = (Duration::ZERO, Duration::ZERO);
+    let mut figures = Figures::default();
     let background_before = background_cpu()?;
     let mut key = 0u64;
     let mut short: Vec<u64> = Vec::new();
-    while applied_debits < options.debits {
+    while figures.debits < options.debits {
         let refilled = std::mem::take(&mut short);
         let mut asked = Vec::with_capacity(options.batch);
         for &wallet in &refilled {
@@ -92,17 +90,17 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let applied = apply_batch_cached(&rows_of_shard, &mut cache, 1, &entry)?;
         let between = thread_cpu()?;
         rows_of_shard.write(applied.changes.iter(), b"layout")?;
-        in_apply += between - started;
-        in_commit += thread_cpu()? - between;
-        rows += applied.changes.len();
-        bytes +=
+        figures.apply += between - started;
+        figures.commit += thread_cpu()? - between;
+        figures.rows += applied.changes.len();
+        figures.bytes +=
             applied.changes.iter().map(|(key, row)| key.len() + row.map_or(0, <[u8]>::len)).sum::<usize>();
         for (place, answer) in applied.answers.iter().enumerate() {
             match (&answer.reply, place.checked_sub(refilled.len())) {
-                (Reply::Verdict { verdict: Verdict::Applied(_), .. }, None) => refills += 1,
-                (Reply::Verdict { verdict: Verdict::Applied(_), .. }, Some(_)) => applied_debits += 1,
+                (Reply::Verdict { verdict: Verdict::Applied(_), .. }, None) => figures.refills += 1,
+                (Reply::Verdict { verdict: Verdict::Applied(_), .. }, Some(_)) => figures.debits += 1,
                 (Reply::Verdict { verdict: Verdict::Denied(_), .. }, Some(debit)) => {
-                    denied += 1;
+                    figures.denied += 1;
                     short.push(asked[debit]);
                 }
                 (reply, _) => anyhow::bail!("unexpected reply: {reply:?}"),
@@ -111,8 +109,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         short.sort_unstable();
         short.dedup();
     }
-    let in_background = background_cpu()? - background_before;
-    report(applied_debits, denied, refills, bytes, rows, in_apply, in_commit, in_background);
+    figures.background = background_cpu()? - background_before;
+    report(&figures);
     Ok(())
 }
 
@@ -136,25 +134,30 @@ fn cpu_of(thread: &Path) -> anyhow::Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-// A report is read by people; nothing is computed from it.
-#[allow(clippy::float_arithmetic)]
-fn report(
+/// What was counted while debits were applied.
+#[derive(Default)]
+struct Figures {
     debits: u64,
     denied: u64,
     refills: u64,
-    bytes: usize,
     rows: usize,
+    bytes: usize,
     apply: Duration,
     commit: Duration,
     background: Duration,
-) {
+}
+
+// A report is read by people; nothing is computed from it.
+#[allow(clippy::float_arithmetic)]
+fn report(figures: &Figures) {
+    let Figures { debits, denied, refills, rows, bytes, apply, commit, background } = *figures;
     let each = |whole: Duration| whole.as_secs_f64() * 1e6 / debits as f64;
     println!("applied debits      {debits}");
     println!("denied, refills     {denied}, {refills}");
     println!("debits a second     {:.0}", debits as f64 / (apply + commit).as_secs_f64());
     println!("us a debit, apply   {:.2}", each(apply));
     println!("us a debit, commit  {:.2}", each(commit));
-    println!("us a debit, flushes and compactions beside it  {:.2}", each(background));
+    println!("us a debit, beside  {:.2}  (flushes and compactions)", each(background));
     println!("rows a debit        {:.2}", rows as f64 / debits as f64);
     println!("bytes a debit       {:.0}  (keys and rows)", bytes as f64 / debits as f64);
 }
