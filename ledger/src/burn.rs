@@ -14,11 +14,11 @@ use std::collections::VecDeque;
 
 use crate::amount::Amount;
 use crate::codec::Reader;
-use crate::ids::{TrancheId, WalletNo};
+use crate::ids::TrancheId;
 use crate::rows::keys::{self, DueKey, DueRank, Key};
 use crate::rows::open::{Charge, OpenTranche};
 use crate::rows::tranche::TrancheRow;
-use crate::rows::wallet::{Lapse, Overflow, WINDOW_TRANCHES_MAX};
+use crate::rows::wallet::{Lapse, Overflow, WINDOW_TRANCHES_MAX, Wallet};
 use crate::store::{LocalDamage, Store};
 use crate::time::Time;
 use crate::verdict::Draw;
@@ -77,7 +77,7 @@ pub fn plan<S: Store + ?Sized>(
             (Some(own), Some(floor)) => own.burn_order(floor, wallet.burn_policy) == Ordering::Greater,
         };
         if look_beyond && rows.is_none() {
-            rows = Some(OverflowWalk::new(wallet.no, charge));
+            rows = Some(OverflowWalk::new(wallet, charge));
         }
         let beyond = match &mut rows {
             Some(walk) if look_beyond => walk.peek(work, wallet.burn_policy, now)?,
@@ -235,7 +235,7 @@ pub fn remaining<S: Store + ?Sized>(
             overflow.available.0 - wallet.lapse.map_or(0, |lapse| lapse.amount.0)
         }
         Some(_) => {
-            let mut walk = OverflowWalk::new(wallet.no, charge);
+            let mut walk = OverflowWalk::new(wallet, charge);
             let mut sum = 0;
             for _ in 0..DRAWS_PER_DEBIT_MAX {
                 let Some(tranche) = walk.peek(work, wallet.burn_policy, now)? else { break };
@@ -346,14 +346,20 @@ struct ClassWalk {
     prefix: Key,
     from: Key,
     fetched: VecDeque<OpenTranche>,
+    begun: bool,
     done: bool,
 }
 
 impl OverflowWalk {
-    fn new(wallet: WalletNo, charge: Charge<'_>) -> OverflowWalk {
+    fn new(wallet: &Wallet, charge: Charge<'_>) -> OverflowWalk {
+        let plain = wallet.overflow.as_ref().filter(|overflow| overflow.plain);
         let class_walk = |class| {
-            let prefix = keys::open_class(wallet, class);
-            ClassWalk { from: prefix.clone(), prefix, fetched: VecDeque::new(), done: false }
+            let prefix = keys::open_class(wallet.no, class);
+            // Where there is one class only, nothing is before the floor but what a store keeps of
+            // rows that are gone.
+            let floor = plain.map(|overflow| keys::open(wallet.no, class, &overflow.floor));
+            let from = floor.unwrap_or_else(|| prefix.clone());
+            ClassWalk { from, prefix, fetched: VecDeque::new(), begun: false, done: false }
         };
         OverflowWalk { classes: charge.classes().map(class_walk).collect(), next: None }
     }
@@ -385,8 +391,10 @@ impl OverflowWalk {
 impl ClassWalk {
     /// Sees to it that the next tranche is at hand, if there is one.
     fn fetch<S: Store + ?Sized>(&mut self, work: &Workspace<'_, S>, now: Time) -> Result<(), Stop> {
-        if self.from == self.prefix {
-            self.from = keys::open_from(&self.prefix, 0, Time(now.0 + 1));
+        if !self.begun {
+            let unexpired = keys::open_from(&self.prefix, 0, Time(now.0 + 1));
+            self.from = std::mem::take(&mut self.from).max(unexpired);
+            self.begun = true;
         }
         while self.fetched.is_empty() && !self.done {
             let rows = work.scan(&self.from, &keys::end_of(&self.prefix), ROWS_AT_ONCE)?;

@@ -6,7 +6,14 @@
 //! that could be drawn only if it were booked: so the command is not judged, and the caller comes
 //! again; meanwhile the sweep goes on.
 //!
-//! Invariant: a wallet with something due later has a `D` row at or before that time.
+//! Invariants:
+//! - A wallet with something due later has a `D` row at or before that time, and `next_due_at` is never
+//!   after what is due first in it.
+//! - There is no `D` row before the time at which a sweep last left nothing over: what is granted later
+//!   falls due later.
+//!
+//! Rows that are booked go, and a store keeps a mark for each that is gone, until it compacts. So every
+//! look begins behind what was booked, never at the beginning: it would walk over all those marks.
 
 use crate::amount::Amount;
 use crate::burn;
@@ -56,13 +63,17 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     pub fn book_due(&mut self, at: WalletAt, limit: u32) -> Result<Booked, Stop> {
         let now = self.now();
         let mut items = 0;
+        let wallet = self.wallet(at);
+        let mut from = keys::due_since(wallet.no, wallet.next_due_at);
         loop {
-            let next = self.next_due(at)?;
+            let next = self.next_due(at, &from)?;
             let next_at = next.map_or(Time::NEVER, |(due, _)| due.at);
             match next {
                 Some((due, held)) if due.at <= now && items < limit => {
                     self.book(at, due, held)?;
                     items += 1;
+                    // Items are booked in their order, and what booking them adds is due after them.
+                    from = keys::after(keys::due(self.wallet(at).no, due));
                 }
                 _ => {
                     self.arm(at, next_at);
@@ -118,8 +129,9 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         Ok(())
     }
 
-    /// What is due next, in the window or in a row, and for a row what it holds.
-    fn next_due(&self, at: WalletAt) -> Result<Option<(DueKey, Option<Amount>)>, Stop> {
+    /// What is due next, in the window or in a row, and for a row what it holds. `from`: there is no row
+    /// before this key.
+    fn next_due(&self, at: WalletAt, from: &[u8]) -> Result<Option<(DueKey, Option<Amount>)>, Stop> {
         let wallet = self.wallet(at);
         let expiring = wallet.window.iter().filter(|own| own.expires_at != Time::NEVER);
         let window = expiring
@@ -129,8 +141,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         if wallet.due_rows == 0 {
             return Ok(window);
         }
-        let prefix = keys::due_of(wallet.no);
-        let rows = self.scan(&prefix, &keys::end_of(&prefix), 1)?;
+        let rows = self.scan(from, &keys::end_of(&keys::due_of(wallet.no)), 1)?;
         let (key, row) = rows.first().ok_or(LocalDamage::Missing("what is due in a wallet"))?;
         let first = (keys::parse_due(key)?, Some(due_amount(row)?));
         Ok(Some(window.map_or(first, |window| window.min(first))))
@@ -197,17 +208,11 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     fn count_lapsed(&mut self, at: WalletAt) -> Result<bool, Stop> {
         let wallet = self.wallet(at);
         let now = self.now();
-        let prefix = keys::due_of(wallet.no);
         let from = match &wallet.lapse {
-            Some(lapse) => {
-                let mut key = keys::due(wallet.no, lapse.through);
-                key.push(0);
-                key
-            }
-            None => prefix.clone(),
+            Some(lapse) => keys::after(keys::due(wallet.no, lapse.through)),
+            None => keys::due_since(wallet.no, wallet.next_due_at),
         };
-        let mut until = prefix;
-        until.extend_from_slice(&(now.0 + 1).to_be_bytes());
+        let until = keys::due_since(wallet.no, Time(now.0 + 1));
         let rows = self.scan(&from, &until, LAPSED_PER_TOUCH_MAX)?;
         let whole = rows.len() < LAPSED_PER_TOUCH_MAX;
         for (key, row) in rows {
@@ -226,11 +231,14 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     /// Books what is due over all wallets, in the order of their due times, in up to `limit` steps:
     /// a step is an item booked, or a look at a wallet in which nothing was due after all.
     pub fn sweep(&mut self, limit: u32) -> Result<Booked, Stop> {
-        let until = keys::due_wallet(Time(self.now().0 + 1), WalletNo(0));
+        let end = Time(self.now().0 + 1);
+        let mut from = keys::due_wallet(self.meta.swept_until, WalletNo(0));
+        let until = keys::due_wallet(end, WalletNo(0));
         let (mut steps, mut items) = (0, 0);
         loop {
-            let rows = self.scan(b"D", &until, 1)?;
+            let rows = self.scan(&from, &until, 1)?;
             let Some((due_key, wallet_key)) = rows.into_iter().next() else {
+                self.meta.swept_until = end;
                 return Ok(Booked { items, more: false });
             };
             if steps >= limit {
@@ -247,7 +255,8 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             steps += booked.items.max(1);
             let still_due_then = booked.more && self.wallet(at).next_due_at == due_at;
             if !still_due_then {
-                self.changes.delete(due_key);
+                self.changes.delete(due_key.clone());
+                from = keys::after(due_key);
             }
         }
     }

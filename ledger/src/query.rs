@@ -9,7 +9,7 @@ use crate::amount::Amount;
 use crate::burn;
 use crate::codec::Reader;
 use crate::command::TrancheKind;
-use crate::ids::{Customer, RecordId, TrancheId};
+use crate::ids::{Customer, RecordId, TrancheId, WalletNo};
 use crate::rows::journal::{self, Movement, RUN_MOVEMENTS, Record};
 use crate::rows::keys;
 use crate::rows::open::OpenTranche;
@@ -106,6 +106,20 @@ impl From<crate::codec::Damage> for ReadError {
 /// The ledger time that a shard has reached.
 pub fn last_time<S: Store + ?Sized>(store: &S) -> Result<Time, LocalDamage> {
     Ok(Workspace::open(store, 0)?.meta.last_time)
+}
+
+/// Whether a sweep at `now` would find something to do.
+pub fn something_due<S: Store + ?Sized>(store: &S, now: Time) -> Result<bool, LocalDamage> {
+    let from = keys::due_wallet(Workspace::open(store, 0)?.meta.swept_until, WalletNo(0));
+    let until = keys::due_wallet(Time(now.0.saturating_add(1)), WalletNo(0));
+    let mut due = false;
+    if from < until {
+        store.scan(&from, &until, &mut |_, _| {
+            due = true;
+            false
+        })?;
+    }
+    Ok(due)
 }
 
 /// A wallet, with what is due by `now` counted as booked.

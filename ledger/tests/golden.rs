@@ -368,12 +368,14 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
     assert_eq!(denied.encode(), expected);
     assert_eq!(Memo::decode(&expected), Ok(denied));
 
-    let meta = Meta { shard_tag: 0x0102, allocated: 300, last_time: Time(128), digest: 1 };
+    let meta =
+        Meta { shard_tag: 0x0102, allocated: 300, last_time: Time(128), swept_until: Time(129), digest: 1 };
     let expected = bytes(&[
         ("01", "version"),
         ("0201", "shard tag, little-endian"),
         ("ac 02", "allocated"),
         ("80 01", "last time"),
+        ("81 01", "swept until"),
         ("01000000000000000000000000000000", "digest"),
     ]);
     assert_eq!(meta.encode(), expected);

@@ -3,6 +3,8 @@
 //! Every story begins at ledger time 1,000 with a customer, `ann`. Tranches are named by the order
 //! in which the story grants them: `(2, 7, 0)` is a draw of 7 on the third, which leaves 0 of it.
 
+use std::cell::Cell;
+
 use purser_ledger::amount::{Amount, Asset, Decimal};
 use purser_ledger::apply::apply_batch;
 use purser_ledger::audit::audit;
@@ -13,7 +15,7 @@ use purser_ledger::command::{
 use purser_ledger::ids::{Customer, TrancheId};
 use purser_ledger::query;
 use purser_ledger::rows::journal::{Movement, MovementKind, MovementStatus};
-use purser_ledger::store::MemStore;
+use purser_ledger::store::{MemStore, Store, StoreError};
 use purser_ledger::time::{Span, Time};
 use purser_ledger::verdict::{
     Answer, Applied, Balance, Denial, Effect, Posted, Reason, Reply, Shortage, Verdict,
@@ -877,6 +879,76 @@ fn a_denied_grant_beside_a_huge_unbooked_expiry_succeeds_once_that_is_booked() {
     }
     assert_eq!(Amount(ledger.available("main")), decimal(NINES).to_amount(0).unwrap());
     ledger.assert_audit_is_clean("main");
+}
+
+/// A store that counts the rows that scans visit.
+struct Counted<'s> {
+    store: &'s MemStore,
+    visited: Cell<usize>,
+}
+
+impl Store for Counted<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.get(key)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        until: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        self.store.scan(from, until, &mut |key, row| {
+            self.visited.set(self.visited.get() + 1);
+            visit(key, row)
+        })
+    }
+
+    fn scan_back(
+        &self,
+        from: &[u8],
+        until: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        self.store.scan_back(from, until, visit)
+    }
+}
+
+#[test]
+fn a_sweep_walks_over_what_it_books_once() {
+    let mut ledger = Ledger::with_wallets(&["main"]);
+    for _ in 0..5 {
+        ledger.applied(grant("main", &vec![until(1_500, credit("1")); 100]));
+    }
+    let mut sweep = BatchEncoder::new();
+    sweep.push_sweep(1_000);
+    let counted = Counted { store: &ledger.store, visited: Cell::new(0) };
+
+    let applied = apply_batch(&counted, 1, &sweep.finish(Time(2_000))).expect("the store is sound");
+
+    assert_eq!(applied.answers[0].reply, Reply::Swept { booked: 500, more: false });
+    // A look for each item finds one row. Beginning at the first each time would visit 125,000.
+    assert!(counted.visited.get() <= 510, "{}", counted.visited.get());
+}
+
+#[test]
+fn a_sweep_begins_where_the_last_one_left_nothing_over() {
+    let mut ledger = Ledger::with_wallets(&["main"]);
+    ledger.applied(grant("main", &[until(1_500, credit("1")), until(2_500, credit("2"))]));
+    let due = |ledger: &Ledger| query::something_due(&ledger.store, Time(ledger.now)).expect("a sound store");
+    ledger.now = 2_000;
+    assert!(due(&ledger));
+    ledger.sweep(10);
+    assert!(!due(&ledger));
+    ledger.applied(grant("main", &[until(2_001, credit("4"))]));
+
+    ledger.now = 2_001;
+    assert!(due(&ledger));
+    assert_eq!(ledger.sweep(10), Reply::Swept { booked: 1, more: false });
+    ledger.now = 2_500;
+    assert_eq!(ledger.sweep(10), Reply::Swept { booked: 1, more: false });
+    assert!(!due(&ledger));
+    assert_eq!(ledger.available("main"), 0);
 }
 
 /// A sweep goes from wallet to wallet in the order of what is due first in each; at one instant the

@@ -142,6 +142,19 @@ pub fn due_of(wallet: WalletNo) -> Key {
     numbered(b'X', wallet, 0)
 }
 
+/// `X`: the beginning of what is due in a wallet at an instant or later.
+pub fn due_since(wallet: WalletNo, at: Time) -> Key {
+    let mut key = numbered(b'X', wallet, 8);
+    key.extend_from_slice(&at.0.to_be_bytes());
+    key
+}
+
+/// The first key behind a key.
+pub fn after(mut key: Key) -> Key {
+    key.push(0);
+    key
+}
+
 /// `X`: one item that is due in a wallet.
 pub fn due(wallet: WalletNo, due: DueKey) -> Key {
     let mut key = numbered(b'X', wallet, 17);

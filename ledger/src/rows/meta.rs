@@ -15,6 +15,8 @@ pub struct Meta {
     pub allocated: u64,
     /// The ledger time reached: no command is judged before it.
     pub last_time: Time,
+    /// No wallet has anything due before this time that is not booked.
+    pub swept_until: Time,
     /// A rolling hash of every batch's changes: equal at equal index on every replica.
     pub digest: u128,
 }
@@ -22,7 +24,7 @@ pub struct Meta {
 impl Meta {
     /// A shard in which nothing has happened.
     pub fn new(shard_tag: u16) -> Meta {
-        Meta { shard_tag, allocated: 0, last_time: Time::ZERO, digest: 0 }
+        Meta { shard_tag, allocated: 0, last_time: Time::ZERO, swept_until: Time::ZERO, digest: 0 }
     }
 
     /// The next id.
@@ -37,6 +39,7 @@ impl Meta {
         out.extend_from_slice(&self.shard_tag.to_le_bytes());
         put_u64(&mut out, self.allocated);
         put_u64(&mut out, self.last_time.0);
+        put_u64(&mut out, self.swept_until.0);
         out.extend_from_slice(&self.digest.to_le_bytes());
         out
     }
@@ -51,6 +54,7 @@ impl Meta {
             shard_tag: u16::from_le_bytes(reader.array("shard tag")?),
             allocated: reader.u64("allocated")?,
             last_time: Time(reader.u64("last_time")?),
+            swept_until: Time(reader.u64("swept_until")?),
             digest: u128::from_le_bytes(reader.array("digest")?),
         };
         reader.finish("meta")?;

@@ -14,8 +14,7 @@ use futures_util::StreamExt;
 use futures_util::future::Either;
 use futures_util::stream::FuturesOrdered;
 use purser_ledger::command::{BATCH_COMMANDS_MAX, BatchEncoder};
-use purser_ledger::rows::keys;
-use purser_ledger::store::Store;
+use purser_ledger::query;
 use purser_ledger::verdict::{Answer, Reply};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -364,14 +363,9 @@ fn something_due(shard: &Inner) -> bool {
     if !shard.group.is_leader() {
         return false;
     }
-    let until = keys::due_wallet(shard.stamp(), purser_ledger::ids::WalletNo(u64::MAX));
-    let mut due = false;
-    let looked = shard.group.view().scan(b"D", &until, &mut |_, _| {
-        due = true;
-        false
-    });
-    if let Err(error) = looked {
+    let looked = query::something_due(&shard.group.view(), shard.stamp());
+    looked.unwrap_or_else(|error| {
         tracing::error!(shard = shard.id.0, %error, "cannot look for what is due");
-    }
-    due
+        false
+    })
 }
