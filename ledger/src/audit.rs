@@ -153,8 +153,7 @@ impl Walk {
         loop {
             let rows = work.scan(&from, &keys::end_of(&prefix), query::PAGE_ROWS_MAX)?;
             let Some((last, _)) = rows.last() else { break };
-            from = last.clone();
-            from.push(0);
+            from = keys::after(last.clone());
             for (key, row) in &rows {
                 tranches += 1;
                 let id = key.last_chunk::<8>().ok_or(LocalDamage::Missing("a tranche id"))?;

@@ -77,7 +77,7 @@ pub fn plan<S: Store + ?Sized>(
             (Some(own), Some(floor)) => own.burn_order(floor, wallet.burn_policy) == Ordering::Greater,
         };
         if look_beyond && rows.is_none() {
-            rows = Some(OverflowWalk::new(wallet, charge));
+            rows = Some(OverflowWalk::new(wallet, charge, now));
         }
         let beyond = match &mut rows {
             Some(walk) if look_beyond => walk.peek(work, wallet.burn_policy, now)?,
@@ -235,7 +235,7 @@ pub fn remaining<S: Store + ?Sized>(
             overflow.available.0 - wallet.lapse.map_or(0, |lapse| lapse.amount.0)
         }
         Some(_) => {
-            let mut walk = OverflowWalk::new(wallet, charge);
+            let mut walk = OverflowWalk::new(wallet, charge, now);
             let mut sum = 0;
             for _ in 0..DRAWS_PER_DEBIT_MAX {
                 let Some(tranche) = walk.peek(work, wallet.burn_policy, now)? else { break };
@@ -346,20 +346,22 @@ struct ClassWalk {
     prefix: Key,
     from: Key,
     fetched: VecDeque<OpenTranche>,
-    begun: bool,
     done: bool,
 }
 
 impl OverflowWalk {
-    fn new(wallet: &Wallet, charge: Charge<'_>) -> OverflowWalk {
+    fn new(wallet: &Wallet, charge: Charge<'_>, now: Time) -> OverflowWalk {
         let plain = wallet.overflow.as_ref().filter(|overflow| overflow.plain);
         let class_walk = |class| {
             let prefix = keys::open_class(wallet.no, class);
+            let unexpired = keys::open_from(&prefix, 0, Time(now.0 + 1));
             // Where there is one class only, nothing is before the floor but what a store keeps of
             // rows that are gone.
-            let floor = plain.map(|overflow| keys::open(wallet.no, class, &overflow.floor));
-            let from = floor.unwrap_or_else(|| prefix.clone());
-            ClassWalk { from, prefix, fetched: VecDeque::new(), begun: false, done: false }
+            let from = match plain {
+                Some(overflow) => keys::open(wallet.no, class, &overflow.floor).max(unexpired),
+                None => unexpired,
+            };
+            ClassWalk { from, prefix, fetched: VecDeque::new(), done: false }
         };
         OverflowWalk { classes: charge.classes().map(class_walk).collect(), next: None }
     }
@@ -391,15 +393,10 @@ impl OverflowWalk {
 impl ClassWalk {
     /// Sees to it that the next tranche is at hand, if there is one.
     fn fetch<S: Store + ?Sized>(&mut self, work: &Workspace<'_, S>, now: Time) -> Result<(), Stop> {
-        if !self.begun {
-            let unexpired = keys::open_from(&self.prefix, 0, Time(now.0 + 1));
-            self.from = std::mem::take(&mut self.from).max(unexpired);
-            self.begun = true;
-        }
         while self.fetched.is_empty() && !self.done {
             let rows = work.scan(&self.from, &keys::end_of(&self.prefix), ROWS_AT_ONCE)?;
             self.done = rows.len() < ROWS_AT_ONCE;
-            for (mut key, row) in rows {
+            for (key, row) in rows {
                 let tranche = decode_open(&row)?;
                 if tranche.expires_at <= now {
                     // A further priority begins with expired ones: past them in one seek.
@@ -408,8 +405,7 @@ impl ClassWalk {
                     break;
                 }
                 self.fetched.push_back(tranche);
-                key.push(0);
-                self.from = key;
+                self.from = keys::after(key);
             }
         }
         Ok(())

@@ -190,10 +190,7 @@ pub fn tranches<S: Store + ?Sized>(
     let (mut from, mut until) = (prefix.clone(), keys::end_of(&prefix));
     match after {
         Some(id) if backwards => until = keys::tranche(no, id),
-        Some(id) => {
-            from = keys::tranche(no, id);
-            from.push(0);
-        }
+        Some(id) => from = keys::after(keys::tranche(no, id)),
         None => {}
     }
     let rows = match backwards {

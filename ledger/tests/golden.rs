@@ -371,7 +371,7 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
     let meta =
         Meta { shard_tag: 0x0102, allocated: 300, last_time: Time(128), swept_until: Time(129), digest: 1 };
     let expected = bytes(&[
-        ("01", "version"),
+        ("02", "version"),
         ("0201", "shard tag, little-endian"),
         ("ac 02", "allocated"),
         ("80 01", "last time"),

@@ -111,6 +111,7 @@ async fn simulate(world: World, trace: Arc<Trace>) -> Seen {
         network,
         clocks,
         rotten: AtomicBool::new(false),
+        lost: AtomicBool::new(false),
         history,
         referee: Arc::clone(&referee),
         trace,

@@ -60,6 +60,8 @@ pub struct Setting {
     pub clocks: Clocks,
     /// A node's log has rotted.
     pub rotten: AtomicBool,
+    /// A replica is lost for good by that.
+    pub lost: AtomicBool,
     /// Where entries are told of.
     pub history: Arc<History>,
     /// Who hears of broken promises.
@@ -73,7 +75,7 @@ impl Setting {
     /// may fail; where one is lost for good and the clock of a second one ran ahead, what that one
     /// proposed has to wait until its time has come.
     pub fn patience_ends(&self) -> Duration {
-        if self.rotten.load(Ordering::Relaxed) {
+        if self.lost.load(Ordering::Relaxed) {
             self.clocks.highest_shown() + AFTER_CLOCKS
         } else {
             Duration::ZERO
@@ -132,15 +134,22 @@ impl Seat {
         lock(&self.disk).clone()
     }
 
-    /// Changes a byte of its log, somewhere in what was ever written.
+    /// Changes a byte of its log, somewhere in what was ever written: not in the zeros between runs and
+    /// in segments that wait to be used, which nobody would miss.
     pub fn rot(&self, dice: &mut Dice) {
         let log = self.disk().log;
         let mut names = log.list().unwrap_or_default();
         names.sort();
+        let written = |name: &String| -> Vec<u64> {
+            let bytes = log.contents(name).unwrap_or_default();
+            (0..).zip(bytes).filter(|(_, byte)| *byte != 0).map(|(offset, _)| offset).collect()
+        };
+        names.retain(|name| !written(name).is_empty());
+        if names.is_empty() {
+            return;
+        }
         let name = dice.pick(&names).clone();
-        let written = log.contents(&name).unwrap_or_default();
-        let used = written.iter().rposition(|byte| *byte != 0).map_or(1, |last| last as u64 + 1);
-        let (offset, mask) = (dice.within(0..=used - 1), dice.within(1..=255) as u8);
+        let (offset, mask) = (*dice.pick(&written(&name)), dice.within(1..=255) as u8);
         let struck = log.rot(&name, offset, mask);
         self.setting.trace.note(format_args!("{} rots {name} at {offset}: {struck}", self.name));
         self.rotten.store(true, Ordering::Relaxed);
@@ -165,6 +174,9 @@ impl Seat {
         match self.start(&disk).await {
             Ok(()) => self.setting.trace.note(format_args!("{} serves", self.name)),
             Err(why) if self.may_fail(&disk) => {
+                if self.rotten.load(Ordering::Relaxed) && !disk.log.is_off() {
+                    self.setting.lost.store(true, Ordering::Relaxed);
+                }
                 self.setting.trace.note(format_args!("{} did not start: {why}", self.name));
             }
             Err(why) => self.setting.referee.fail(format!("{} does not start: {why}", self.name)),
@@ -224,6 +236,7 @@ impl Seat {
         let lost = !recovered.damaged.is_empty() || recovered.unnamed_loss || !recovered.findings.is_empty();
         if lost && self.rotten.load(Ordering::Relaxed) {
             mark("log rot found");
+            self.setting.lost.store(true, Ordering::Relaxed);
             self.setting.trace.note(format_args!("{} has lost something: {recovered:?}", self.name));
         } else if lost {
             return Err(format!("its log has lost something: {recovered:?}"));

@@ -23,7 +23,7 @@ const FAULTS_MIN: u64 = 3;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
-const MARKS: [&str; 26] = [
+const MARKS: [&str; 27] = [
     "applied",
     "replayed",
     "read",
@@ -47,16 +47,11 @@ const MARKS: [&str; 26] = [
     "gateway: unknown",
     "lead handed over",
     "log purged",
+    "log rot found",
     "snapshot installed",
     "uncommitted entries truncated",
     "batch: several debits",
 ];
-
-/// So many seeds are enough for what is seldom met.
-const SEEDS_FOR_RARE_MARKS: usize = 1_000;
-/// What a sweep of very many seeds has to have met. Most rot strikes what is not read any more, or the
-/// very end of the log, where it looks like a write that was cut off: one seed in some 150 finds it.
-const RARE_MARKS: [&str; 1] = ["log rot found"];
 
 /// Which seeds, and how.
 #[derive(Clone, Debug)]
@@ -221,9 +216,7 @@ fn missed(seeds: usize, simulated_ms: u64, counts: &BTreeMap<String, u64>) -> Ve
         .iter()
         .filter(|(_, done, min)| *done < min * seeds as u64)
         .map(|(what, done, min)| format!("{what}: {} a seed, and not {min}", done / (seeds as u64).max(1)));
-    let often = MARKS.iter().filter(|_| seeds >= SEEDS_FOR_MARKS);
-    let seldom = RARE_MARKS.iter().filter(|_| seeds >= SEEDS_FOR_RARE_MARKS);
-    let unmet = often.chain(seldom).filter(|mark| count(mark) == 0);
+    let unmet = MARKS.iter().filter(|mark| seeds >= SEEDS_FOR_MARKS && count(mark) == 0);
     too_little.chain(unmet.map(|mark| format!("never met: {mark}"))).collect()
 }
 

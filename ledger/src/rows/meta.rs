@@ -4,7 +4,7 @@ use crate::codec::{Damage, Reader, put_u64};
 use crate::ids::SHARD_TAG_BITS;
 use crate::time::Time;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What a shard keeps of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Meta {
     pub allocated: u64,
     /// The ledger time reached: no command is judged before it.
     pub last_time: Time,
-    /// No wallet has anything due before this time that is not booked.
+    /// No wallet has anything due before this time that is not booked, but for quarantined ones.
     pub swept_until: Time,
     /// A rolling hash of every batch's changes: equal at equal index on every replica.
     pub digest: u128,

@@ -32,8 +32,9 @@ const WORTH_AN_ENTRY: usize = 64;
 /// who were just answered are given a moment to come back, so that their commands share an entry with
 /// those that wait. Where entries are faster, nothing ever waits for this.
 const SLOW: Duration = Duration::from_millis(2);
-/// The moment: this part of the time that the entry took.
-const MOMENT: u32 = 2;
+/// The moment: half of the time that the entry took, and no more than this. One that took seconds, for
+/// the disk hung or the others were gone, says nothing of when callers come back.
+const MOMENT_MAX: Duration = Duration::from_millis(5);
 /// Most bytes of one entry: a few milliseconds of network and disk.
 const ENTRY_BYTES_MAX: usize = 1 << 20;
 /// Most items booked by one sweep, so that a backlog never holds debits up for long.
@@ -144,6 +145,11 @@ pub(super) async fn run(
             }
         }
     }
+}
+
+/// How long those who were just answered are waited for, after an entry that took so long.
+fn moment(took: Duration) -> Option<Duration> {
+    (took >= SLOW).then(|| (took / 2).min(MOMENT_MAX))
 }
 
 /// Until the time to gather is over.
@@ -293,7 +299,7 @@ impl Batcher {
         let now = Instant::now();
         let took = now.duration_since(proposed);
         let commands = self.forming.commands + waiting + entry.commands;
-        self.gathering = (took >= SLOW).then(|| Gathering { commands, until: now + took / MOMENT });
+        self.gathering = moment(took).map(|moment| Gathering { commands, until: now + moment });
         let proposed = answered.map_err(ShardError::from).and_then(|proposed| match proposed.answers.len() {
             items if items == entry.items() => Ok(proposed),
             items => Err(ShardError::Failed(format!("{} items have {items} answers", entry.items()))),
@@ -368,4 +374,18 @@ fn something_due(shard: &Inner) -> bool {
         tracing::error!(shard = shard.id.0, %error, "cannot look for what is due");
         false
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_are_waited_for_only_where_entries_are_slow_and_never_for_long() {
+        let waited = |took_us| moment(Duration::from_micros(took_us)).map(|moment| moment.as_micros());
+        assert_eq!([waited(0), waited(1_999)], [None, None]);
+        assert_eq!([waited(2_000), waited(6_000)], [Some(1_000), Some(3_000)]);
+        // A disk that hung for a minute does not hold the next command up for half of one.
+        assert_eq!([waited(10_000), waited(60_000_000)], [Some(5_000), Some(5_000)]);
+    }
 }
