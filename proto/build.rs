@@ -38,7 +38,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(&descriptors_path, protox::compile([PEER_PROTO], [PROTO_ROOT])?.encode_to_vec())?;
     println!("cargo:rerun-if-changed={PEER_PROTO}");
     let mut config = prost_build::Config::new();
-    // Bodies are handed on without a copy.
     config.bytes(["."]);
     tonic_build::configure()
         .file_descriptor_set_path(&descriptors_path)

@@ -200,7 +200,7 @@ impl Mailroom {
         *self.api.write().unwrap_or_else(PoisonError::into_inner) = Some(api);
     }
 
-    /// From now on none is: streams of other nodes may outlive the node.
+    /// From now on none is: connections of other nodes may outlive the node.
     pub fn close(&self) {
         *self.api.write().unwrap_or_else(PoisonError::into_inner) = None;
     }

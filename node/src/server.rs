@@ -30,7 +30,7 @@ use crate::log::{self, LogHandle, LogOptions, LogWriter, RealDisk, Recovered};
 use crate::node::{Mailroom, Node, Parts};
 use crate::observe::{self, Readiness};
 use crate::peer::AddressBook;
-use crate::peer::grpc::{self, GrpcTransport};
+use crate::peer::tcp::{Reception, TcpTransport};
 use crate::raft::GroupConfig;
 use crate::room::Room;
 use crate::storage::{StateStore, StoreOptions};
@@ -206,20 +206,14 @@ impl Server {
         let state = StateStore::open(config.data.join("state"), options)
             .with_context(|| format!("the state in {}", config.data.display()))?;
         let room = Arc::new(Room::new(&config.data, config.disk_reserve_mib << 20));
-        let peers = GrpcTransport::new(cluster.founding().cluster_id, cluster.own(), cluster.clone());
+        let peers = TcpTransport::new(cluster.founding().cluster_id, cluster.own(), cluster.clone());
         let mailroom = Mailroom::new(cluster.clone());
         let (silence, silenced) = watch::channel(false);
         let peer_server = match &listeners.peer {
             Some(listener) => {
-                let service = grpc::service(
-                    cluster.founding().cluster_id,
-                    cluster.own(),
-                    cluster.clone(),
-                    mailroom.clone(),
-                    silenced,
-                );
-                let server = tonic::transport::Server::builder().add_service(service);
-                Some(tokio::spawn(server.serve_with_incoming(incoming(port(listener)?))))
+                let (id, own) = (cluster.founding().cluster_id, cluster.own());
+                let reception = Reception::new(id, own, cluster.clone(), mailroom.clone(), silenced);
+                Some(tokio::spawn(reception.serve(port(listener)?)))
             }
             None => None,
         };
@@ -479,9 +473,9 @@ impl Running {
 struct Held {
     node: Node,
     mailroom: Arc<Mailroom>,
-    /// Ends the streams of other nodes.
+    /// Ends the connections of other nodes.
     silence: watch::Sender<bool>,
-    peer_server: Option<tokio::task::JoinHandle<Result<(), tonic::transport::Error>>>,
+    peer_server: Option<tokio::task::JoinHandle<()>>,
     watcher: tokio::task::JoinHandle<()>,
     writer: LogWriter,
 }

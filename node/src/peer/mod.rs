@@ -1,19 +1,23 @@
 //! How nodes speak to one another: messages of bytes, each with an answer.
 //!
 //! ```text
-//!   raft, cluster, api ──> Transport::call ── one ordered stream a peer ──> Inbox::receive ──> the same there
+//!   raft, cluster, api ──> Transport::call ── one ordered way to a peer ──> Inbox::receive ──> the same there
 //! ```
 //! A [`Transport`] carries; what a message means is known to its two ends ([`message`]). It may lose
 //! a message or its answer, deliver it twice or late, or break: then the caller gets an error, at the
-//! latest when the time it gave is over, and knows nothing about the other side. While a stream lasts,
+//! latest when the time it gave is over, and knows nothing about the other side. While a connection lasts,
 //! messages of one sender are handed to the inbox in the order in which they were sent.
 //!
-//! In production it is a bidirectional gRPC stream, in simulation a network that loses, duplicates
+//! In production it is a TCP connection, in simulation a network that loses, duplicates
 //! and reorders.
 
 #[cfg(not(madsim))]
-pub mod grpc;
+mod connection;
+#[cfg(not(madsim))]
+mod frame;
 pub mod message;
+#[cfg(not(madsim))]
+pub mod tcp;
 
 use std::time::Duration;
 

@@ -27,7 +27,6 @@ use super::digest::Digests;
 use super::error::{ProposeError, ReadError, Stopped};
 use super::halt::Halt;
 use super::incoming::Incoming;
-use super::intake::Intake;
 use super::machine::Machine;
 use super::network::Link;
 use super::state_machine::{Failure, StateMachine};
@@ -76,7 +75,6 @@ pub struct GroupMetrics {
 pub(super) struct Inner {
     pub link: Link,
     pub raft: Raft<TypeConfig, StateMachine>,
-    pub intake: Intake,
     pub incoming: Arc<Incoming>,
     pub log: LogHandle,
     pub store: ShardStore,

@@ -35,7 +35,6 @@ mod group;
 mod halt;
 mod hand_over;
 mod incoming;
-mod intake;
 mod lead;
 mod log_store;
 mod machine;

@@ -19,7 +19,6 @@ use super::error::{OpenError, Stopped};
 use super::group::{Group, Heard, Inner};
 use super::halt::Halt;
 use super::incoming::Incoming;
-use super::intake::Intake;
 use super::log_store::LogStore;
 use super::machine::Machine;
 use super::network::{Link, Network};
@@ -109,11 +108,9 @@ impl Group {
         let raft = Raft::new(replica, config.clone(), link.clone(), log_store, machine).await;
         let raft = raft.map_err(|fatal| Stopped(fatal.to_string()))?;
         settle_campaigns(&raft, replica, campaign_at_once, &config).await?;
-        let intake = Intake::start(raft.clone());
         let inner = Inner {
             link,
             raft,
-            intake,
             incoming,
             log,
             store,

@@ -1,8 +1,10 @@
 //! What a replica does with a message of another one: checks that it is meant, and hands it to
 //! openraft. Nothing waits here; what is given back does.
 
+use std::future::ready;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -94,9 +96,21 @@ impl Inner {
         if !tells_commit {
             request.leader_commit = None;
         }
-        let answered = self.intake.append(request);
+        let previous = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(previous);
         let inner = Arc::clone(self);
-        async move { answered.await.map_err(|_| inner.stopped(&"it ended").0) }.boxed()
+        let mut answering = async move {
+            let appended =
+                inner.raft.append_entries(request).await.map_err(|fatal| inner.stopped(&fatal).0)?;
+            Ok(Answer::Append(appended.into_stream_result(previous, last)))
+        }
+        .boxed();
+        // Now, and not when the answer is waited for, it goes into openraft's queue: appends arrive there in
+        // the order in which they came.
+        match answering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => ready(answer).boxed(),
+            Poll::Pending => answering,
+        }
     }
 
     /// Notes that the leader is there. Whether openraft is to hear from this request what is committed:

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use purser_node::cluster::NodeId;
-use purser_node::peer::grpc::{self, GrpcTransport, PeerOptions};
+use purser_node::peer::tcp::{PeerOptions, Reception, TcpTransport};
 use purser_node::peer::{AddressBook, CallError, Inbox, Transport};
-use tokio::net::TcpListener;
-use tokio::sync::{Notify, oneshot, watch};
-use tonic::transport::server::TcpIncoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 const CLUSTER: Uuid = Uuid::from_bytes([1; 16]);
@@ -77,7 +77,6 @@ struct Listening {
     book: Arc<Book>,
     inbox: Arc<Echo>,
     stop: watch::Sender<bool>,
-    close: oneshot::Sender<()>,
     served: tokio::task::JoinHandle<()>,
 }
 
@@ -87,33 +86,24 @@ async fn listen(cluster: Uuid, own: NodeId) -> Listening {
     let inbox = Arc::new(Echo::default());
     let book = Arc::new(Book::default());
     let (stop, stopped) = watch::channel(false);
-    let service = grpc::service(cluster, own, book.clone(), inbox.clone(), stopped);
-    let (close, closed) = oneshot::channel::<()>();
-    let server = tonic::transport::Server::builder().add_service(service);
-    let served = tokio::spawn(async move {
-        tokio::select! {
-            biased;
-            _ = closed => {}
-            served = server.serve_with_incoming(TcpIncoming::from(listener)) => served.expect("served"),
-        }
-    });
-    Listening { address, book, inbox, stop, close, served }
+    let reception = Reception::new(cluster, own, book.clone(), inbox.clone(), stopped);
+    let served = tokio::spawn(reception.serve(listener));
+    Listening { address, book, inbox, stop, served }
 }
 
 impl Listening {
     async fn close(self) {
         self.stop.send_replace(true);
-        self.close.send(()).expect("it listens");
         self.served.await.expect("no panic");
     }
 }
 
-fn dial(book: &Arc<Book>, options: PeerOptions) -> Arc<GrpcTransport> {
-    GrpcTransport::with_options(CLUSTER, node(1), book.clone(), options)
+fn dial(book: &Arc<Book>, options: PeerOptions) -> Arc<TcpTransport> {
+    TcpTransport::with_options(CLUSTER, node(1), book.clone(), options)
 }
 
 /// Calls until it is answered: a peer that comes back is found at the next attempt.
-async fn until_answered(transport: &GrpcTransport, message: &'static [u8]) -> Bytes {
+async fn until_answered(transport: &TcpTransport, message: &'static [u8]) -> Bytes {
     loop {
         match transport.call(node(2), Bytes::from_static(message), LONG).await {
             Ok(answer) => return answer,
@@ -229,4 +219,26 @@ async fn over_its_bounds_the_queue_to_a_peer_refuses_at_once() {
     let far_over = transport.call(node(2), Bytes::from(vec![0; (16 << 20) + 1]), LONG).await;
     assert_eq!(far_over, Err(CallError::Unreachable("the message is too long".to_owned())));
     assert_eq!(until_answered(&transport, b"fits").await, Bytes::from_static(b"fits"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_is_hung_up_on_and_nothing_of_it_reaches_the_inbox() {
+    let (book, peer) = (Arc::new(Book::default()), listen(CLUSTER, node(2)).await);
+    book.put(node(2), peer.address);
+    // A browser; one that begins right and goes on with a frame far too long.
+    let strangers =
+        [&b"GET / HTTP/1.1\r\nHost: purser\r\n\r\n"[..], b"purser\x02\x00\xff\xff\xff\x7faaaabbbbbbbbc"];
+    for said in strangers {
+        let mut stranger = TcpStream::connect(peer.address).await.expect("connects");
+        stranger.write_all(said).await.expect("said");
+        let mut told = Vec::new();
+        // Closed, or reset for what was not read.
+        let _ = stranger.read_to_end(&mut told).await;
+        assert!(b"purser\x02\x00".starts_with(&told[..]), "{told:?}");
+    }
+    assert_eq!(
+        until_answered(&dial(&book, PeerOptions::default()), b"there").await,
+        Bytes::from_static(b"there")
+    );
+    assert_eq!(*peer.inbox.arrived.lock().expect("not poisoned"), [Bytes::from_static(b"there")]);
 }
