@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup run build test sim verify fix demo bench bench-peers bench-layout instructions
+.PHONY: help setup run build test sim verify fix demo bench bench-peers bench-layout bench-stages instructions
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench-layout: ## How many plain debits one core applies a second (the layout gat
 	@scripts/setup
 	@cargo run --locked -p purser-bench -- layout --wallets 10000
 	@cargo run --locked -p purser-bench -- layout --wallets 1000000
+
+bench-stages: ## How long each stage of a debit takes by itself
+	@cargo bench --locked --quiet --profile dev -p purser-node --bench stages
 
 instructions: ## Count the instructions of a debit: more than 3 % above what is written down fails
 	@scripts/setup

@@ -87,6 +87,12 @@ impl NodeProcess {
         Ok(())
     }
 
+    /// Asks it to stop, and waits until it has.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.terminate()?;
+        self.wait_until_stopped().await
+    }
+
     async fn wait_until_stopped(&mut self) -> anyhow::Result<()> {
         let until = tokio::time::Instant::now() + WAIT_MAX;
         while tokio::time::Instant::now() < until {
@@ -214,6 +220,11 @@ impl Nodes {
     /// Where the nodes tell their metrics.
     pub fn metrics_urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| format!("http://{}/metrics", node.admin)).collect()
+    }
+
+    /// Where a node says whether it is ready.
+    pub fn ready_url(&self, node: usize) -> String {
+        format!("http://{}/readyz", self.nodes[node].admin)
     }
 
     /// Starts a node again.

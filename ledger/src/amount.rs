@@ -35,12 +35,13 @@ impl Amount {
 
     /// The amount as decimal text with exactly `scale` decimal places.
     pub fn to_text(self, scale: u8) -> String {
+        if scale == 0 {
+            // Hardly any number needs more than 64 bits, and 128 are slow to write.
+            return i64::try_from(self.0).map_or_else(|_| self.0.to_string(), |units| units.to_string());
+        }
         let sign = if self.0 < 0 { "-" } else { "" };
         let digits = self.0.unsigned_abs().to_string();
         let scale = usize::from(scale);
-        if scale == 0 {
-            return format!("{sign}{digits}");
-        }
         let padded = format!("{digits:0>width$}", width = scale + 1);
         let (whole, fraction) = padded.split_at(padded.len() - scale);
         format!("{sign}{whole}.{fraction}")
@@ -175,6 +176,8 @@ mod tests {
         assert_eq!(Amount(12_500_000).to_text(6), "12.500000");
         assert_eq!(Amount(-5).to_text(2), "-0.05");
         assert_eq!(Amount(7).to_text(0), "7");
+        assert_eq!(Amount(-7).to_text(0), "-7");
+        assert_eq!(Amount(i128::from(i64::MAX) + 1).to_text(0), "9223372036854775808");
         assert_eq!(Amount(i128::MIN).to_text(0), "-170141183460469231731687303715884105728");
     }
 

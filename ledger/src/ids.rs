@@ -27,7 +27,8 @@ fn encode(prefix: &str, number: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         *letter = ALPHABET[(number >> (5 * place)) as usize & 31];
     }
     f.write_str(prefix)?;
-    text.iter().try_for_each(|&letter| fmt::Write::write_char(f, char::from(letter)))
+    // The alphabet is ASCII.
+    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
 fn decode(prefix: &str, text: &str) -> Option<u64> {

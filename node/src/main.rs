@@ -29,9 +29,27 @@ enum Command {
     Client(cli::ClientCommand),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let Cli { globals, command } = Cli::parse();
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match runtime() {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => exit(Err(error.into())),
+    }
+}
+
+/// A thread a core.
+///
+/// A task that is woken waits for its turn: what its connection has to send, or its batch to carry, comes
+/// together meanwhile (docs/adr/0011-the-order-of-tasks.md). The runtime's default is to run it at once,
+/// before all others.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    #[cfg(tokio_unstable)]
+    runtime.disable_lifo_slot();
+    runtime.enable_all().build()
+}
+
+async fn run(Cli { globals, command }: Cli) -> ExitCode {
     match command {
         Command::Client(client) => client.run(&globals, Cli::command()).await,
         Command::Dev(dev) => exit(dev.run().await),

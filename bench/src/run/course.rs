@@ -100,6 +100,16 @@ impl<'a> Course<'a> {
         Ok(reached)
     }
 
+    /// Debits that were applied in all measurements so far.
+    pub fn applied(&self) -> u64 {
+        self.measurements.iter().map(|measured| measured.applied).sum()
+    }
+
+    /// Debits a second of the last measurement.
+    pub fn last_debits_a_second(&self) -> u64 {
+        self.measurements.last().map_or(0, |measured| measured.debits_a_second)
+    }
+
     /// Compares every wallet of some books with what the target says. An error if one differs.
     pub async fn audit<T: Target>(&mut self, target: &T, books: &Books) -> anyhow::Result<()> {
         let auditing = bar("auditing wallets", books.wallets());
@@ -111,6 +121,7 @@ impl<'a> Course<'a> {
     /// What came of it.
     pub fn report<T: Target>(self, system: String, setup: String, machine: Machine, target: &T) -> Report {
         let Course { measurements, audit, .. } = self;
-        Report { system, machine, setup, measurements, retries: target.retries(), audit }
+        let (retries, starts) = (target.retries(), Vec::new());
+        Report { system, machine, setup, measurements, starts, retries, audit }
     }
 }

@@ -1,13 +1,16 @@
 //! What a debit costs among more and more wallets, and in wallets with many tranches.
 //!
-//! First one cluster's wallets grow by powers of ten, with the same loads at each size. Then there are a
-//! few wallets of each kind, under the same load:
+//! First one cluster's wallets grow by powers of ten, with the same loads at each size. Then batches age
+//! it, until it has booked many debits, and the same loads follow once more. Then there are a few wallets
+//! of each kind, under the same load:
 //!
 //! - `plain`: four tranches; as large as those of the hot wallet, so that refills stay rare;
 //! - `open`: many open tranches of 1,000 credits besides, which debits use up first;
 //! - `out of scope`: many tranches besides for a feature that no debit is for;
 //! - `expired`: many tranches besides that have all just expired when the load begins. Nobody can put
 //!   sweeping off: it goes on beside the load, which therefore has no warm-up.
+//!
+//! At the end a server is started again over all of that, after a clean stop and after a kill.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,8 +25,8 @@ use super::books::{Books, CALLS_UNDER_WAY};
 use super::course::Course;
 use super::gateway::Gateway;
 use super::load::Call;
-use super::measure::bar;
-use super::scenario::CLIENTS;
+use super::measure::{Load, bar};
+use super::scenario::{CLIENTS, LoadOptions};
 use super::target::Target;
 use crate::workload::{Besides, TRANCHE_CREDITS, besides_request};
 
@@ -44,6 +47,10 @@ pub struct GrowthOptions {
     /// Wallets of each kind that has many tranches (growth); 0 leaves them out
     #[arg(long, value_name = "NUMBER", default_value_t = 4)]
     pub deep_wallets: u64,
+    /// Debits that the wallets have behind them when they are measured once more (growth); 0 leaves that
+    /// out
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000_000)]
+    pub debits: u64,
     /// Tranches of such a wallet (growth)
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub deep_tranches: u64,
@@ -61,16 +68,40 @@ pub async fn growth(
         let filling = bar(&format!("filling wallets up to {size}"), size - books.wallets());
         books.fill_up_to(size, gateway, &filling).await?;
         filling.finish_and_clear();
-        let batch_clients = course.options.batch_clients;
-        let loads = [
-            course.options.closed("growth", Call::Debit, CLIENTS),
-            course.options.closed("growth", Call::Batch(BATCH), batch_clients),
-        ];
-        course.measure(gateway, &books, &loads).await?;
+        course.measure(gateway, &books, &loads("growth", course.options)).await?;
+    }
+    if options.debits > 0 {
+        age(course, gateway, &books, options.debits).await?;
+        course.measure(gateway, &books, &loads("growth, aged", course.options)).await?;
     }
     course.audit(gateway, &books).await?;
     if options.deep_wallets > 0 {
         deep(course, gateway, options).await?;
+    }
+    Ok(())
+}
+
+/// What is measured at each size.
+fn loads(scenario: &'static str, options: &LoadOptions) -> [Load; 2] {
+    [
+        options.closed(scenario, Call::Debit, CLIENTS),
+        options.closed(scenario, Call::Batch(BATCH), options.batch_clients),
+    ]
+}
+
+/// Batches until so many debits were booked since the beginning. The last measurement tells how long that
+/// will take; where it takes longer after all, there is another.
+async fn age(
+    course: &mut Course<'_>,
+    gateway: &Gateway,
+    books: &Arc<Books>,
+    debits: u64,
+) -> anyhow::Result<()> {
+    while let Some(left) = debits.checked_sub(course.applied()).filter(|left| *left > 0) {
+        let [_, batches] = loads("ageing", course.options);
+        let measured = Duration::from_secs(1 + left / course.last_debits_a_second().max(1));
+        let load = Load { warm_up: Duration::ZERO, measured, ..batches };
+        course.measure(gateway, books, &[load]).await?;
     }
     Ok(())
 }

@@ -1,4 +1,7 @@
-//! What servers tell of their logs: counters in Prometheus' text format, from their admin ports.
+//! What servers tell at their admin ports: whether they are ready, and counters of their logs in
+//! Prometheus' text format.
+
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -11,6 +14,21 @@ use super::target::LogCounts;
 
 /// The longest page of metrics that is read.
 const PAGE_BYTES_MAX: usize = 16 << 20;
+
+/// How often a server is asked whether it is ready, and for how long.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+const WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// Waits until a server says that it is ready.
+pub async fn wait_until_ready(url: &str) -> anyhow::Result<()> {
+    let server = Scraper::new(Vec::new());
+    let until = tokio::time::Instant::now() + WAIT_MAX;
+    while let Err(error) = server.page(url).await {
+        anyhow::ensure!(tokio::time::Instant::now() < until, "{url} does not become ready: {error}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
 
 /// Asks servers for their metrics.
 #[derive(Clone)]

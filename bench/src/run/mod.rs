@@ -40,9 +40,10 @@ use course::Course;
 use gateway::Gateway;
 use growth::GrowthOptions;
 use machine::Machine;
-use report::Report;
+use report::{Ending, Report, Start};
 use scenario::{LoadOptions, Scenario};
 use streams::Streams;
+use tokio::time::Instant;
 use usage::{Device, Process, Watched};
 
 use crate::nodes::{Nodes, NodesOptions, purser};
@@ -109,8 +110,8 @@ Examples:
   purser-bench run --scenario single --clients 64 --spread uniform --rate 5000
                                                       latency at 5,000 debits a second
   purser-bench run --scenario stream --streams 8 --window 512 --open all
-  purser-bench run --scenario growth                  up to 1,000,000 wallets: in about a quarter
-                                                      of an hour, most of it to fill them
+  purser-bench run --scenario growth                  up to 1,000,000 wallets and 10,000,000 debits, in
+                                                      about half an hour; then a server starts again
   purser-bench run --wallets 500 --clients 16 --spread uniform --batch-debits 100 \\
                    --open none --warm-up-s 0 --measure-s 1
                                                       a look whether it works, in half a minute
@@ -170,18 +171,39 @@ async fn start(options: &Options) -> anyhow::Result<Report> {
     let (count, shards) = (options.nodes, options.shards);
     let nodes = NodesOptions { binary, directory, count, shards };
     let system = format!("Purser {}", version(&nodes)?);
-    let cluster = Nodes::start(nodes).await?;
+    let mut cluster = Nodes::start(nodes).await?;
     let node = |(name, pid)| Process { name, pid, with_descendants: false };
     let processes = cluster.processes().into_iter().map(node).chain([own]).collect();
     let watched = Watched { processes, device };
     let addresses = [cluster.urls(), cluster.metrics_urls()];
     match drive(options, machine, system, addresses, &watched).await {
-        Ok(report) => {
+        Ok(mut report) => {
+            if options.scenario.contains(&Scenario::Growth) {
+                for after in [Ending::Stopped, Ending::Killed] {
+                    report.starts.push(start_again(&mut cluster, after).await?);
+                }
+            }
             cluster.stop().await?;
             Ok(report)
         }
         Err(error) => Err(error.context(format!("the servers' last words:\n{}", cluster.log_tail()))),
     }
+}
+
+/// Ends the first server, starts it again, and waits until it is ready.
+async fn start_again(cluster: &mut Nodes, after: Ending) -> anyhow::Result<Start> {
+    match after {
+        Ending::Stopped => cluster.nodes[0].stop().await?,
+        Ending::Killed => cluster.nodes[0].kill()?,
+    }
+    let begun = Instant::now();
+    cluster.start_again(0)?;
+    metrics::wait_until_ready(&cluster.ready_url(0)).await?;
+    let ready_ms = begun.elapsed().as_millis() as u64;
+    let (process, pid) = cluster.processes().swap_remove(0);
+    let resident_mib = usage::memory_of(pid) >> 20;
+    cluster.wait_until_led().await?;
+    Ok(Start { process, after, ready_ms, resident_mib })
 }
 
 /// What the server's binary says of itself.

@@ -57,6 +57,10 @@ pub fn page(report: &Report) -> anyhow::Result<String> {
                 }
                 h2 { "Latency" }
                 @for plot in latencies { (PreEscaped(plot)) }
+                @if !report.starts.is_empty() {
+                    h2 { "Started again" }
+                    @for start in &report.starts { p { (start.told()) } }
+                }
                 h2 { "Audit" }
                 p { (report.audited()) }
             }
@@ -166,7 +170,7 @@ mod tests {
     use super::super::load::{Call, Counts};
     use super::super::machine::Machine;
     use super::super::measure::Load;
-    use super::super::report::Pace;
+    use super::super::report::{Ending, Pace, Start};
     use super::super::target::LogCounts;
     use super::super::usage::{ProcessUsage, Usage};
     use super::*;
@@ -212,6 +216,12 @@ mod tests {
             machine: Machine::look(std::path::Path::new("/")),
             setup: "3 servers".to_owned(),
             measurements,
+            starts: vec![Start {
+                process: "node 1".to_owned(),
+                after: Ending::Killed,
+                ready_ms: 1_234,
+                resident_mib: 56,
+            }],
             retries: 0,
             audit: Audit { wallets: 10, granted: 4_000, debited: 1_000, available: 3_000 },
         }
@@ -227,6 +237,9 @@ mod tests {
             // In both plots of bars, in that of its latencies and in the sheet.
             assert!(page.matches(&own.told).count() >= 4, "{}", own.told);
         }
+        assert!(
+            page.contains("node 1, killed with -9 and started again, was ready after 1,234 ms, with 56 MiB")
+        );
         assert!(page.contains("4,000 granted - 1,000 debited = 3,000"), "{page}");
         assert!(page.contains("node &lt;1&gt;") && !page.contains("node <1>"));
         for elsewhere in ["<script", "<link", "src=", "url(", "@import"] {

@@ -35,10 +35,50 @@ pub struct Report {
     pub setup: String,
     /// The measurements, in the order in which they were made.
     pub measurements: Vec<Measured>,
+    /// How long servers took to start again at the end, where that was asked for.
+    pub starts: Vec<Start>,
     /// Requests that were tried again, over the whole run.
     pub retries: u64,
     /// That the wallets hold what they must.
     pub audit: Audit,
+}
+
+/// A server that was started again over what it held.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    /// Which.
+    pub process: String,
+    /// How it had ended.
+    pub after: Ending,
+    /// From the start of its process until it said that it was ready, in milliseconds.
+    pub ready_ms: u64,
+    /// Its memory then (resident set), in MiB.
+    pub resident_mib: u64,
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// It was asked to.
+    Stopped,
+    /// By SIGKILL.
+    Killed,
+}
+
+impl Start {
+    /// In a sentence.
+    pub fn told(&self) -> String {
+        let Start { process, after, ready_ms, resident_mib } = self;
+        let after = match after {
+            Ending::Stopped => "stopped",
+            Ending::Killed => "killed with -9",
+        };
+        format!(
+            "{process}, {after} and started again, was ready after {} ms, with {resident_mib} MiB",
+            grouped(*ready_ms)
+        )
+    }
 }
 
 /// Whether calls wait for one another.
@@ -287,6 +327,9 @@ impl Report {
         let mut text = format!("{} on {}\n{}", self.system, self.machine.told(), self.setup);
         for sheet in self.sheets() {
             text.push_str(&format!("\n\n{}\n{}", sheet.caption, sheet.table()));
+        }
+        for start in &self.starts {
+            text.push_str(&format!("\n\n{}", start.told()));
         }
         text.push_str(&format!("\n\naudit: {}", self.audited()));
         text

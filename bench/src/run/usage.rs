@@ -124,6 +124,17 @@ pub struct ProcessUsage {
     pub busiest_thread_cpu_ms: u64,
 }
 
+/// A process's memory (resident set), in bytes; one that is ending has none.
+fn resident_bytes(home: &Path) -> u64 {
+    let status = std::fs::read_to_string(home.join("status")).unwrap_or_default();
+    named_number(&status, "VmRSS:").unwrap_or(0) * 1_024
+}
+
+/// A process's memory (resident set), in bytes.
+pub fn memory_of(pid: u32) -> u64 {
+    resident_bytes(&Path::new("/proc").join(pid.to_string()))
+}
+
 impl Snapshot {
     /// Looks now.
     pub fn take(watched: &Watched) -> anyhow::Result<Snapshot> {
@@ -179,8 +190,7 @@ impl ProcessSnapshot {
             named_number(&text, field).with_context(|| format!("{file} of process {pid} has no {field}"))
         };
         let written_bytes = number("io", "wchar:")?;
-        // A process that is ending has none.
-        let resident_bytes = number("status", "VmRSS:").unwrap_or(0) * 1_024;
+        let resident_bytes = resident_bytes(&home);
         let mut threads = BTreeMap::new();
         for thread in std::fs::read_dir(home.join("task"))? {
             let thread = thread?;

@@ -71,14 +71,7 @@ impl Written {
     }
 
     fn debited(&self, detail: v1::ReceiptDetail) -> v1::DebitResponse {
-        let receipt = match detail {
-            v1::ReceiptDetail::Brief => {
-                Some(render::brief_receipt(&self.applied, &self.witness, self.replayed))
-            }
-            v1::ReceiptDetail::Unspecified | v1::ReceiptDetail::Full => self.receipt(),
-        };
-        let (amount, remaining, asset) = render::debited(&self.applied.effect);
-        v1::DebitResponse { receipt, amount, remaining, asset }
+        render::debit(&self.applied, &self.witness, self.replayed, detail)
     }
 
     fn wallet(&self) -> Result<&WalletInfo, Status> {
@@ -217,13 +210,14 @@ impl Api {
         };
         let customer = command.header.customer;
         let written = self.write(command).await?;
-        let tranches = self.granted(customer, &grant, &written).await?;
+        let tranches = self.granted(customer, &grant, &written)?;
         Ok(v1::GrantResponse { receipt: written.receipt(), tranches })
     }
 
     /// The tranches of a grant as they stood after it, in the order of the request: their rows, which
-    /// keep what was granted, told as of then.
-    async fn granted(
+    /// keep what was granted, told as of then. Whoever answers has applied the grant: its own rows hold
+    /// them, and no other replica needs to be asked.
+    fn granted(
         &self,
         customer: Customer<'_>,
         grant: &purser_ledger::command::Grant<'_>,
@@ -238,11 +232,14 @@ impl Api {
             .flat_map(|own| own.draws.iter().map(|draw| (draw.tranche, own.status)))
             .collect();
         ids.sort_unstable_by_key(|(id, _)| *id);
-        let (point, view) = self.read(customer).await?;
+        let shard = self.shards.get(&written.witness.shard);
+        let view =
+            shard.ok_or_else(|| refuse("INTERNAL", "an answer of a shard that is not here", Pairs::new()))?;
+        let view = view.group().view();
         let pairs = pairs_of_wallet(customer, grant.wallet);
         let mut tranches = Vec::with_capacity(ids.len());
         for (id, status) in ids {
-            let found = query::tranche(&view, customer, grant.wallet, point.now, id);
+            let found = query::tranche(&view, customer, grant.wallet, written.witness.now, id);
             let found = found.map_err(|error| refusal::unread(error, &pairs))?;
             let mut found =
                 found.ok_or_else(|| refuse("INTERNAL", "a granted tranche is missing", Pairs::new()))?;

@@ -130,6 +130,21 @@ fn draw(own: &purser_ledger::verdict::Draw, wallet: &str, scale: u8) -> v1::Draw
     }
 }
 
+/// The answer to a debit.
+pub fn debit(
+    applied: &Applied,
+    witness: &Witness,
+    replayed: bool,
+    detail: v1::ReceiptDetail,
+) -> v1::DebitResponse {
+    let receipt = match detail {
+        v1::ReceiptDetail::Brief => brief_receipt(applied, witness, replayed),
+        v1::ReceiptDetail::Unspecified | v1::ReceiptDetail::Full => receipt(applied, witness, replayed),
+    };
+    let (amount, remaining, asset) = debited(&applied.effect);
+    v1::DebitResponse { receipt: Some(receipt), amount, remaining, asset }
+}
+
 /// What a debit took, what it could still draw, in which asset; of an applied debit.
 pub fn debited(effect: &Effect) -> (String, String, Option<v1::Asset>) {
     let Effect::Posted { movements, balances, remaining } = effect else {
