@@ -325,6 +325,23 @@ pub fn tranche<S: Store + ?Sized>(
     Ok(found.into_iter().find(|own| own.id == id))
 }
 
+/// What was granted as some tranches of a wallet, in the order of their ids here: their rows, which stay
+/// as they were written. `None` for one that is not there.
+pub fn granted<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    wallet: &str,
+    ids: &[TrancheId],
+) -> Result<Vec<Option<TrancheRow>>, ReadError> {
+    let mut work = Workspace::open(store, 0)?;
+    let at = find(&mut work, customer, wallet)?;
+    let keys: Vec<_> = ids.iter().map(|id| keys::tranche(work.wallet(at).no, *id)).collect();
+    let keys: Vec<_> = keys.iter().map(Vec::as_slice).collect();
+    let rows = store.get_many(&keys).map_err(LocalDamage::from)?;
+    let decoded = rows.into_iter().map(|row| row.map(|row| TrancheRow::decode(&row)).transpose());
+    Ok(decoded.collect::<Result<_, _>>().map_err(LocalDamage::from)?)
+}
+
 /// The wallet that a movement belongs to, among a customer's wallets.
 pub fn wallet_of_movement<S: Store + ?Sized>(
     store: &S,

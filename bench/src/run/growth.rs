@@ -51,9 +51,12 @@ pub struct GrowthOptions {
     /// out
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000_000)]
     pub debits: u64,
-    /// Tranches of such a wallet (growth)
+    /// Tranches of such a wallet, where they are open or out of the debits' scope (growth)
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub deep_tranches: u64,
+    /// Tranches of such a wallet, where they expire all at once (growth)
+    #[arg(long, value_name = "NUMBER", default_value_t = 250_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub expired_tranches: u64,
 }
 
 /// Measures all of it.
@@ -114,16 +117,23 @@ fn sizes(last: u64) -> Vec<u64> {
 
 /// The kinds of wallets, one after the other.
 async fn deep(course: &mut Course<'_>, gateway: &Gateway, options: &GrowthOptions) -> anyhow::Result<()> {
-    let mut granting = Duration::ZERO;
+    let mut granting_one = Duration::ZERO;
     // What is swept goes on after its measurement: it comes last.
     for besides in [None, Some(Besides::Open), Some(Besides::OutOfScope), Some(Besides::Expired)] {
-        // The grants take as long as those before, and perhaps half as much again.
-        let ahead = EXPIRY_AHEAD_MIN + granting * 3 / 2;
+        let tranches = match besides {
+            Some(Besides::Expired) => options.expired_tranches,
+            _ => options.deep_tranches,
+        };
+        // A grant takes as long as those before, and perhaps half as much again.
+        let grants = u32::try_from(tranches).context("--expired-tranches: too many")?;
+        let ahead = EXPIRY_AHEAD_MIN + granting_one * grants * 3 / 2;
         let begun = Instant::now();
         let books = Books::new(options.deep_wallets, course.options.hot_tranche_credits, rand::random());
         let books = Arc::new(books);
-        fill(gateway, &books, options.deep_tranches, besides, since_1970()? + ahead).await?;
-        granting = granting.max(begun.elapsed());
+        fill(gateway, &books, tranches, besides, since_1970()? + ahead).await?;
+        if besides.is_some() {
+            granting_one = granting_one.max(begun.elapsed() / grants);
+        }
         let mut load = course.options.closed(scenario(besides), Call::Debit, CLIENTS);
         if besides == Some(Besides::Expired) {
             load.warm_up = Duration::ZERO;

@@ -233,25 +233,24 @@ impl Api {
             .collect();
         ids.sort_unstable_by_key(|(id, _)| *id);
         let shard = self.shards.get(&written.witness.shard);
-        let view =
-            shard.ok_or_else(|| refuse("INTERNAL", "an answer of a shard that is not here", Pairs::new()))?;
-        let view = view.group().view();
-        let pairs = pairs_of_wallet(customer, grant.wallet);
-        let mut tranches = Vec::with_capacity(ids.len());
-        for (id, status) in ids {
-            let found = query::tranche(&view, customer, grant.wallet, written.witness.now, id);
-            let found = found.map_err(|error| refusal::unread(error, &pairs))?;
-            let mut found =
-                found.ok_or_else(|| refuse("INTERNAL", "a granted tranche is missing", Pairs::new()))?;
-            let zero = purser_ledger::amount::Amount::ZERO;
+        let missing = |what: &str| refuse("INTERNAL", what, Pairs::new());
+        let shard = shard.ok_or_else(|| missing("an answer of a shard that is not here"))?;
+        let tranches: Vec<_> = ids.iter().map(|(id, _)| *id).collect();
+        let rows = query::granted(shard.group().store(), customer, grant.wallet, &tranches)
+            .map_err(|error| refusal::unread(error, &pairs_of_wallet(customer, grant.wallet)))?;
+        let zero = purser_ledger::amount::Amount::ZERO;
+        let told = ids.into_iter().zip(rows).map(|((id, status), row)| {
+            let tranche = row.ok_or_else(|| missing("a granted tranche is missing"))?;
             let pending = status == purser_ledger::rows::journal::MovementStatus::Pending;
-            found.status =
-                if pending { query::TrancheStatus::Scheduled } else { query::TrancheStatus::Active };
-            found.available = if pending { zero } else { found.tranche.amount };
-            (found.consumed, found.expired) = (zero, zero);
-            tranches.push(render::tranche(grant.wallet, scale, &found));
-        }
-        Ok(tranches)
+            let (status, available) = match pending {
+                true => (query::TrancheStatus::Scheduled, zero),
+                false => (query::TrancheStatus::Active, tranche.amount),
+            };
+            let (consumed, expired) = (zero, zero);
+            let view = query::TrancheView { id, tranche, status, available, consumed, expired };
+            Ok(render::tranche(grant.wallet, scale, &view))
+        });
+        told.collect()
     }
 
     /// Debits.
