@@ -9,7 +9,7 @@ mod support;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -17,6 +17,7 @@ use purser_ledger::apply::Applied;
 use purser_ledger::cache::WalletCache;
 use purser_node::log::{self, GroupId, LogEntry, LogHandle, LogOptions, LogWriter, Op, RealDisk};
 use purser_node::storage::{Generation, ShardStore, StateStore, StoreOptions};
+use tokio::time::Instant;
 
 const GROUP: GroupId = GroupId(1);
 /// Entries that the log holds at most.

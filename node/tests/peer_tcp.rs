@@ -44,7 +44,8 @@ impl AddressBook for Book {
     }
 }
 
-/// Answers `slow` when it is let go, never answers `never`, refuses `no`, echoes all else; remembers the
+/// Answers `slow` when it is let go, never answers `never`, refuses `no`, answers `long` with more than a
+/// message may hold, echoes all else; remembers the
 /// order of arrival.
 #[derive(Default)]
 struct Echo {
@@ -62,6 +63,7 @@ impl Inbox for Echo {
                 b"slow" => let_go.notified().await,
                 b"never" => std::future::pending().await,
                 b"no" => return Err("not for me".to_owned()),
+                b"long" => return Ok(Bytes::from(vec![0; (16 << 20) + 1])),
                 _ => {}
             }
             Ok(message)
@@ -136,6 +138,8 @@ async fn a_slow_answer_holds_no_other_up_and_a_refusal_says_why() {
     assert_eq!(quick, Ok(Bytes::from_static(b"quick")));
     let refused = transport.call(node(2), Bytes::from_static(b"no"), LONG).await;
     assert_eq!(refused, Err(CallError::Refused("not for me".to_owned())));
+    let long = transport.call(node(2), Bytes::from_static(b"long"), LONG).await;
+    assert_eq!(long, Err(CallError::Refused("the answer is too long".to_owned())));
     peer.inbox.let_go.notify_one();
     assert_eq!(slow.await, Ok(Bytes::from_static(b"slow")));
 }

@@ -44,7 +44,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub struct PeerOptions {
     /// How long connecting and the first hello may take.
     pub connect_max: Duration,
-    /// How long nothing may be heard on a stream while requests wait for an answer.
+    /// How long nothing may be heard on a connection while requests wait for an answer.
     pub silence_max: Duration,
     /// The pause after a failed connection; it doubles up to the longest.
     pub pause_min: Duration,
@@ -72,7 +72,7 @@ impl Default for PeerOptions {
     }
 }
 
-/// A request on its way to the stream.
+/// A request on its way to the connection.
 struct Outgoing {
     message: Bytes,
     answer: oneshot::Sender<Result<Bytes, CallError>>,
@@ -524,6 +524,9 @@ impl Reception {
 
 fn put_answer(connection: &mut Connection, (call, answer): (u64, Result<Bytes, String>)) {
     match answer {
+        Ok(answer) if answer.len() > MESSAGE_BYTES_MAX => {
+            connection.put(call, What::Refused, b"the answer is too long");
+        }
         Ok(answer) => connection.put(call, What::Answer, &answer),
         Err(why) => connection.put(call, What::Refused, why.as_bytes()),
     }
