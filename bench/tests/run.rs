@@ -119,28 +119,40 @@ fn every_scenario_runs_its_counts_add_up_and_nothing_is_left_behind() {
 }
 
 #[test]
-fn growth_measures_at_its_sizes_and_on_wallets_of_many_tranches() {
+fn growth_measures_at_its_sizes_aged_and_on_wallets_of_many_tranches_and_starts_a_server_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let purser = purser();
-    let growth = ["--scenario", "growth", "--deep-wallets", "2", "--deep-tranches", "250"];
+    let growth = ["--scenario", "growth", "--debits", "40000", "--deep-wallets", "2"];
+    let tranches = ["--deep-tranches", "250", "--expired-tranches", "250"];
     let measured = ["--measure-s", "1", "--purser", purser.to_str().expect("text")];
-    let output = bench(folder.path(), &[&growth[..], &measured].concat()).output().expect("it ran");
+    let output =
+        bench(folder.path(), &[&growth[..], &tranches, &measured].concat()).output().expect("it ran");
 
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}");
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let measurements = report["measurements"].as_array().expect("measurements");
     let seen = |own: &Value| (own["told"].as_str().unwrap_or_default().to_owned(), number(own, "/wallets"));
-    let seen: Vec<_> = measurements.iter().map(seen).collect();
+    // How long it takes to age depends on how busy the machine is.
+    let (ageing, measured): (Vec<_>, Vec<_>) =
+        measurements.iter().partition(|own| own["scenario"] == "ageing");
+    let seen: Vec<_> = measured.into_iter().map(seen).collect();
     let expected = [
         ("growth: 64 clients, uniform", 100),
         ("growth: 2 clients, uniform, 1,000 a call", 100),
+        ("growth, aged: 64 clients, uniform", 100),
+        ("growth, aged: 2 clients, uniform, 1,000 a call", 100),
         ("tranches, plain: 64 clients, uniform", 2),
         ("tranches, many open: 64 clients, uniform", 2),
         ("tranches, many out of scope: 64 clients, uniform", 2),
         ("tranches, many expired: 64 clients, uniform", 2),
     ];
     assert_eq!(seen, expected.map(|(told, wallets)| (told.to_owned(), wallets)));
+    let before_aged = measurements[..2].iter().chain(ageing);
+    assert!(before_aged.map(|own| number(own, "/applied")).sum::<u64>() >= 40_000);
+    let starts = report["starts"].as_array().expect("starts").iter();
+    let ended: Vec<_> = starts.map(|start| (start["process"].as_str(), start["after"].as_str())).collect();
+    assert_eq!(ended, [(Some("node 1"), Some("stopped")), (Some("node 1"), Some("killed"))]);
     assert_eq!(number(&report, "/audit/wallets"), 100 + 4 * 2);
     // Those that are open or out of scope are in the books; those that have expired are not.
     assert!(number(&report, "/audit/granted") > 2 * 2 * 250 * 1_000);

@@ -20,7 +20,7 @@ use purser_proto::v1::DebitBatchRequest;
 /// Instructions of each measurement when it was last changed on purpose, plus 3 %.
 const DECODE_MAX: u64 = 289_500;
 const LIST_MAX: u64 = 175_800;
-const ANSWER_MAX: u64 = 2_386_000;
+const ANSWER_MAX: u64 = 1_664_500;
 
 fn request() -> Vec<u8> {
     support::request(1)
