@@ -25,7 +25,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct RealDisk {
     directory: PathBuf,
     handle: File,
+    aligned: Aligned,
 }
+
+/// Where what is written is put first, for all files: at an address that is a multiple of the block.
+type Aligned = Arc<Mutex<Vec<u8>>>;
 
 impl RealDisk {
     /// Opens the directory, making it (and its parents) if it is not there yet.
@@ -38,7 +42,7 @@ impl RealDisk {
             }
         }
         let handle = File::open(&directory)?;
-        Ok(RealDisk { directory, handle })
+        Ok(RealDisk { directory, handle, aligned: Aligned::default() })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -87,13 +91,13 @@ impl Disk for RealDisk {
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
-        Ok(Arc::new(RealFile::new(file, &path)))
+        Ok(Arc::new(RealFile::new(file, &path, &self.aligned)))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path(name);
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        Ok(Arc::new(RealFile::new(file, &path)))
+        Ok(Arc::new(RealFile::new(file, &path, &self.aligned)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -124,15 +128,14 @@ struct RealFile {
 
 struct Direct {
     file: File,
-    /// Where what is written is put first: at an address that is a multiple of the block.
-    aligned: Mutex<Vec<u8>>,
+    aligned: Aligned,
 }
 
 impl RealFile {
-    fn new(file: File, path: &Path) -> RealFile {
+    fn new(file: File, path: &Path, aligned: &Aligned) -> RealFile {
         let flags = (OFlags::DIRECT | OFlags::DSYNC).bits() as i32;
         let direct = OpenOptions::new().write(true).custom_flags(flags).open(path).ok();
-        let direct = direct.map(|file| Direct { file, aligned: Mutex::default() });
+        let direct = direct.map(|file| Direct { file, aligned: Arc::clone(aligned) });
         // What an earlier process wrote through the cache may still be there.
         RealFile { file, direct, unsynced: AtomicBool::new(true) }
     }
@@ -182,10 +185,32 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.unsynced.load(Ordering::Acquire) {
-            self.file.sync_data()?;
-            self.unsynced.store(false, Ordering::Release);
+        // Before the sync: what is written while it runs needs another one.
+        if self.unsynced.swap(false, Ordering::AcqRel) {
+            self.file.sync_data().inspect_err(|_| self.unsynced.store(true, Ordering::Release))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_blocks_and_parts_of_them_are_read_back_whichever_way_they_were_written() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let disk = RealDisk::open(directory.path()).expect("opens");
+        let file = disk.create("file", 4 * BLOCK_BYTES as u64).expect("made");
+        file.write_at(&[1; 2 * BLOCK_BYTES], 0).expect("written");
+        file.write_at(&[2; 3], 5).expect("written");
+        file.sync_data().expect("durable");
+        file.write_at(&[3; BLOCK_BYTES], BLOCK_BYTES as u64).expect("written");
+        file.sync_data().expect("durable");
+        let mut read = vec![9; 3 * BLOCK_BYTES];
+        disk.open("file").expect("opens").read_at(&mut read, 0).expect("read");
+        let mut expected = [vec![1; BLOCK_BYTES], vec![3; BLOCK_BYTES], vec![0; BLOCK_BYTES]].concat();
+        expected[5..8].fill(2);
+        assert!(read == expected);
     }
 }

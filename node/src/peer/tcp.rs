@@ -492,6 +492,16 @@ impl Reception {
     async fn receive(&self, from: NodeId, mut connection: Connection) -> Result<(), String> {
         let mut under_way = FuturesUnordered::new();
         loop {
+            // What has arrived beyond the bound stays where it is, and nothing more is read.
+            while under_way.len() < self.under_way_max
+                && connection.has_room()
+                && let Some(frame) = connection.take()?
+            {
+                if frame.what == What::Request {
+                    let answer = self.inbox.receive(from, frame.body);
+                    under_way.push(async move { (frame.call, answer.await) });
+                }
+            }
             let reads = under_way.len() < self.under_way_max && connection.has_room();
             tokio::select! {
                 biased;
@@ -506,15 +516,8 @@ impl Reception {
                 ready = connection.ready(reads), if reads || connection.has_unsent() => {
                     ready.map_err(broke)?;
                     connection.send().map_err(broke)?;
-                    if !reads {
-                        continue;
-                    }
-                    connection.receive()?;
-                    while let Some(frame) = connection.take()? {
-                        if frame.what == What::Request {
-                            let answer = self.inbox.receive(from, frame.body);
-                            under_way.push(async move { (frame.call, answer.await) });
-                        }
+                    if reads {
+                        connection.receive()?;
                     }
                 }
             }

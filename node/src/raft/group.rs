@@ -76,6 +76,8 @@ pub(super) struct Inner {
     pub link: Link,
     pub raft: Raft<TypeConfig, StateMachine>,
     pub incoming: Arc<Incoming>,
+    /// Places for appends that are under way.
+    pub appends: Arc<tokio::sync::Semaphore>,
     pub log: LogHandle,
     pub store: ShardStore,
     pub failure: Failure,

@@ -22,6 +22,7 @@ use super::incoming::Incoming;
 use super::log_store::LogStore;
 use super::machine::Machine;
 use super::network::{Link, Network};
+use super::receive::APPENDS_UNDER_WAY_MAX;
 use super::state_machine::StateMachine;
 use super::types::{Entry, ReplicaId, Runtime, TypeConfig, log_id};
 use crate::clock::Clock;
@@ -112,6 +113,7 @@ impl Group {
             link,
             raft,
             incoming,
+            appends: Arc::new(tokio::sync::Semaphore::new(APPENDS_UNDER_WAY_MAX)),
             log,
             store,
             failure,

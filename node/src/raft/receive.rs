@@ -23,6 +23,8 @@ use super::wire::{self, Answer, Rpc};
 
 /// A follower applies what is committed so often, and with each heartbeat.
 const APPLY_EVERY: Duration = Duration::from_millis(20);
+/// Appends of one replica that openraft has at once: several times what a leader has under way.
+pub(super) const APPENDS_UNDER_WAY_MAX: usize = 48;
 /// What the log takes for an entry besides its command, at most.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
@@ -96,10 +98,14 @@ impl Inner {
         if !tells_commit {
             request.leader_commit = None;
         }
+        let Ok(place) = Arc::clone(&self.appends).try_acquire_owned() else {
+            return async { Ok(Answer::Again) }.boxed();
+        };
         let previous = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(previous);
         let inner = Arc::clone(self);
         let mut answering = async move {
+            let _place = place;
             let appended =
                 inner.raft.append_entries(request).await.map_err(|fatal| inner.stopped(&fatal).0)?;
             Ok(Answer::Append(appended.into_stream_result(previous, last)))

@@ -25,7 +25,7 @@
 //! 5 transferred
 //! 6 vote changed   expected vote | actual vote
 //! 7 log behind     expected (maybe log id) | actual (maybe log id)
-//! 8 again          (not taken in: the log has no room)
+//! 8 again          (not taken in: the log has no room, or too many appends are under way)
 //! 9 goes on        (the next part of the snapshot, please)
 //! 10 has it        vote (of a replica that needs no more of the snapshot)
 //! 11 clock ahead   by how many microseconds 8 (the entries are stamped; nothing was taken in)
