@@ -3,6 +3,7 @@
 
 mod node_support;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -178,21 +179,32 @@ async fn a_caller_that_routes_by_itself_is_told_who_leads() {
     let folder = tempfile::tempdir().expect("a folder");
     let members = three(folder.path()).await;
     with_credits(&mut members[0].ledger().await, "acme", "100").await;
-    let mut told = Vec::new();
-    for member in &members {
-        let mut request = Request::new(debit_request("acme", "main", "1"));
-        request.metadata_mut().insert("purser-route", "direct".parse().expect("ASCII"));
-        match member.ledger().await.debit(request).await {
-            Ok(_) => told.push(member.api.to_string()),
-            Err(status) => {
-                assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "NOT_LEADER"));
-                assert!(pair(&status, "term").parse::<u64>().is_ok_and(|term| term > 0));
-                told.push(pair(&status, "leader"));
+    // One answers, two name it. A group that has just been founded may still hand its lead over, and
+    // for that moment they do not agree: the same debit, by its key, is asked for again.
+    let debit = debit_request("acme", "main", "1");
+    until("one node answers and the others name it", async || {
+        let mut named = BTreeSet::new();
+        let mut answered = 0;
+        for member in &members {
+            let mut request = Request::new(debit.clone());
+            request.metadata_mut().insert("purser-route", "direct".parse().expect("ASCII"));
+            match member.ledger().await.debit(request).await {
+                Ok(_) => {
+                    answered += 1;
+                    named.insert(member.api.to_string());
+                }
+                Err(status) => {
+                    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "NOT_LEADER"));
+                    let leader = pair(&status, "leader");
+                    let term = pair(&status, "term").parse::<u64>();
+                    assert_eq!(leader.is_empty(), term.is_err(), "{status:?}");
+                    named.insert(leader);
+                }
             }
         }
-    }
-    // One answered, two named it.
-    assert_eq!(told, vec![told[0].clone(); 3]);
+        answered == 1 && named.len() == 1
+    })
+    .await;
     assert_eq!(available(&mut members[1].ledger().await, "acme").await, "99");
     for member in members {
         member.stop().await;
