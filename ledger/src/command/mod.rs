@@ -1,0 +1,278 @@
+//! Commands: what a leader puts into the log and every replica applies.
+//!
+//! A command borrows its text from the request (at the leader) or from the log entry (in apply), so
+//! that neither copies it. Prices, calendar boundaries and whatever else needs a clock or the meta
+//! group are resolved by the leader and travel in the command.
+//!
+//! What commands say is here; how they are written is in `wire`, how batches of them in `batch`.
+
+mod batch;
+mod wire;
+
+pub use batch::{BATCH_COMMANDS_MAX, BATCH_VERSION, Batch, BatchEncoder, Item};
+pub(crate) use wire::{decimal, metadata, put_decimal, put_metadata};
+pub use wire::{encode_body, encode_command};
+
+use crate::amount::{Asset, Decimal};
+use crate::codec::Damage;
+use crate::ids::Customer;
+use crate::time::{Span, Time};
+
+/// One command of a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command<'a> {
+    /// Whose, under which key, and until when.
+    pub header: Header<'a>,
+    /// What to do.
+    pub operation: Operation<'a>,
+}
+
+/// What every command of a caller carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// Whose wallets. With the key, the scope of idempotency.
+    pub customer: Customer<'a>,
+    /// The idempotency key, 1 to 255 bytes.
+    pub key: &'a str,
+    /// Refused at or after this ledger time, unless a verdict is already stored under the key.
+    pub valid_until: Time,
+    /// How long a verdict is remembered, counted from the ledger time at which it is given.
+    pub retention: Span,
+    /// Who asked (a token's name); empty where unknown. Not part of the fingerprint.
+    pub actor: &'a str,
+}
+
+/// What a command does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// Creates a wallet.
+    CreateWallet(CreateWallet<'a>),
+    /// Freezes a wallet, or thaws it.
+    FreezeWallet(FreezeWallet<'a>),
+    /// Adds tranches to one wallet, all or none.
+    Grant(Grant<'a>),
+    /// Burns an amount in burn order.
+    Debit(Debit<'a>),
+}
+
+/// Creates a wallet of a customer; the customer comes into being with its first wallet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreateWallet<'a> {
+    /// The wallet's id, chosen by the caller, 1 to 128 bytes.
+    pub wallet: &'a str,
+    /// What it holds.
+    pub asset: Asset<'a>,
+    /// 0 to 1000; a debit by customer draws on lower ones first.
+    pub draw_priority: u16,
+    /// Which charges it pays.
+    pub scope: ChargeScope,
+    /// The order in which its tranches burn, fixed for its life.
+    pub burn_policy: BurnPolicy,
+}
+
+/// Freezes or thaws a wallet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreezeWallet<'a> {
+    /// Which wallet.
+    pub wallet: &'a str,
+    /// `true` freezes, `false` thaws. Setting what is already set is applied and changes nothing.
+    pub frozen: bool,
+    /// Why, for the record; may be empty.
+    pub reason_code: &'a str,
+}
+
+/// Adds tranches to a wallet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant<'a> {
+    /// Which wallet.
+    pub wallet: &'a str,
+    /// The tranches, at least one, in order of creation.
+    pub tranches: Vec<TrancheSpec<'a>>,
+}
+
+/// What a grant says of one tranche.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrancheSpec<'a> {
+    /// How much; above zero.
+    pub amount: Decimal,
+    /// What sort of credit.
+    pub kind: TrancheKind,
+    /// 0 to 1000, lower burns first.
+    pub priority: u16,
+    /// From when it may be spent; `None` is now. In the past: used for ordering, booked now.
+    pub effective_at: Option<Time>,
+    /// Until when it may be spent.
+    pub expiry: Expiry<'a>,
+    /// Which charges it pays.
+    pub scope: ChargeScope,
+    /// Features that it may pay for, sorted, without repeats; empty is any.
+    pub features: Vec<&'a str>,
+    /// A name for people; may be empty.
+    pub label: &'a str,
+    /// Why it was granted; may be empty.
+    pub reason_code: &'a str,
+    /// The caller's own reference, unique per wallet for ever; empty is none.
+    pub external_reference: &'a str,
+    /// What was paid for it.
+    pub cost: Option<Cost<'a>>,
+    /// The caller's own pairs, sorted by name, without repeats.
+    pub metadata: Metadata<'a>,
+}
+
+/// When a tranche expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry<'a> {
+    /// It does not.
+    Never,
+    /// At an instant.
+    At(Time),
+    /// After a calendar span in a time zone, counted from its activation.
+    After {
+        /// An ISO 8601 duration, as the caller wrote it.
+        span: &'a str,
+        /// An IANA time zone, as the caller wrote it.
+        zone: &'a str,
+        /// What the leader made of it. Not part of the fingerprint.
+        resolved: Time,
+    },
+}
+
+impl Expiry<'_> {
+    /// The instant, [`Time::NEVER`] for one that does not expire.
+    pub fn at(self) -> Time {
+        match self {
+            Expiry::Never => Time::NEVER,
+            Expiry::At(time) | Expiry::After { resolved: time, .. } => time,
+        }
+    }
+}
+
+/// Money paid for a tranche.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost<'a> {
+    /// The currency's code, such as `USD`.
+    pub currency: &'a str,
+    /// How much of it.
+    pub amount: Decimal,
+}
+
+/// Pairs of the caller's own, sorted by name.
+pub type Metadata<'a> = Vec<(&'a str, &'a str)>;
+
+/// Burns an amount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Debit<'a> {
+    /// One wallet, or all that fit.
+    pub payer: Payer<'a>,
+    /// How much; above zero.
+    pub amount: Decimal,
+    /// What is charged for; `None` fits only scope [`ChargeScope::Any`].
+    pub charge_type: Option<ChargeType>,
+    /// Which feature is charged for; `None` never draws a feature-limited tranche.
+    pub feature: Option<&'a str>,
+    /// Take what there is where the whole amount is not there.
+    pub allow_partial: bool,
+    /// Why; may be empty.
+    pub reason_code: &'a str,
+    /// The caller's own reference; may be empty, need not be unique.
+    pub reference: &'a str,
+    /// The caller's own pairs, sorted by name, without repeats.
+    pub metadata: Metadata<'a>,
+}
+
+/// Who pays a debit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payer<'a> {
+    /// This wallet alone.
+    Wallet(&'a str),
+    /// The customer's wallets in this asset, in draw order.
+    CustomerIn(Asset<'a>),
+}
+
+macro_rules! coded {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vdoc])* $variant = $code),+ }
+
+        impl $name {
+            /// All of them, in the order of their codes.
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+
+            /// The code that stands for it in rows and commands.
+            pub fn code(self) -> u8 {
+                self as u8
+            }
+
+            /// The inverse of [`Self::code`].
+            pub fn from_code(code: u8) -> Result<Self, Damage> {
+                match code {
+                    $($code => Ok($name::$variant),)+
+                    _ => Err(Damage(stringify!($name))),
+                }
+            }
+        }
+    };
+}
+
+coded! {
+    /// What sort of credit a tranche is. The order is the burn order of kinds: free before paid.
+    TrancheKind {
+        /// Comes with a plan.
+        Plan = 1,
+        /// Given away.
+        Promotional = 2,
+        /// Left over from a period.
+        Rollover = 3,
+        /// Puts something right.
+        Correction = 4,
+        /// Part of a contract with a minimum spend.
+        Committed = 5,
+        /// Bought.
+        Purchased = 6,
+    }
+}
+
+coded! {
+    /// Which charges a wallet or tranche pays.
+    ChargeScope {
+        /// Every charge.
+        Any = 0,
+        /// Usage charges only.
+        Usage = 1,
+        /// Fixed charges only.
+        Fixed = 2,
+    }
+}
+
+coded! {
+    /// What a debit charges for.
+    ChargeType {
+        /// Metered usage.
+        Usage = 1,
+        /// A fixed fee.
+        Fixed = 2,
+    }
+}
+
+coded! {
+    /// In which order the tranches of a wallet burn.
+    BurnPolicy {
+        /// Priority, expiry, kind, narrowness, effective time, creation.
+        Standard = 0,
+        /// Priority, narrowness, expiry, kind, effective time, creation.
+        SpecificFirst = 1,
+    }
+}
+
+impl ChargeScope {
+    /// Whether a charge of this type (or of none) may be paid.
+    pub fn fits(self, charge_type: Option<ChargeType>) -> bool {
+        match self {
+            ChargeScope::Any => true,
+            ChargeScope::Usage => charge_type == Some(ChargeType::Usage),
+            ChargeScope::Fixed => charge_type == Some(ChargeType::Fixed),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! How one command is written.
+//!
+//! A command keeps the **body** apart from the rest. The body is the canonical form of what the
+//! caller asked (customer, operation and every field but the key, deadline and actor; metadata
+//! sorted by name): the fingerprint is a hash of it. What the leader resolved stands behind it.
+
+use super::batch::Item;
+use super::{
+    BurnPolicy, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit, Expiry, FreezeWallet, Grant,
+    Header, Metadata, Operation, Payer, TrancheKind, TrancheSpec,
+};
+use crate::amount::{Asset, Decimal};
+use crate::codec::{Damage, Reader, put_bytes, put_text, put_u64, put_u128};
+use crate::ids::Customer;
+use crate::time::{Span, Time};
+
+const OP_CREATE_WALLET: u8 = 1;
+const OP_FREEZE_WALLET: u8 = 2;
+const OP_GRANT: u8 = 3;
+const OP_DEBIT: u8 = 4;
+
+const EXPIRY_NEVER: u8 = 0;
+const EXPIRY_AT: u8 = 1;
+const EXPIRY_AFTER: u8 = 2;
+
+/// Appends a command: `body length | body | key | valid_until | retention | actor | resolved times`.
+pub fn encode_command(out: &mut Vec<u8>, command: &Command<'_>) {
+    let Command { header, operation } = command;
+    let mut body = Vec::with_capacity(96);
+    encode_body(&mut body, command);
+    put_bytes(out, &body);
+    put_text(out, header.key);
+    put_u64(out, header.valid_until.0);
+    put_u64(out, header.retention.0);
+    put_text(out, header.actor);
+    if let Operation::Grant(grant) = operation {
+        for spec in &grant.tranches {
+            if let Expiry::After { resolved, .. } = spec.expiry {
+                put_u64(out, resolved.0);
+            }
+        }
+    }
+}
+
+/// Appends the canonical body, which the fingerprint is taken over.
+pub fn encode_body(out: &mut Vec<u8>, command: &Command<'_>) {
+    put_text(out, command.header.customer.namespace);
+    put_text(out, command.header.customer.id);
+    match &command.operation {
+        Operation::CreateWallet(create) => {
+            out.push(OP_CREATE_WALLET);
+            put_text(out, create.wallet);
+            put_asset(out, create.asset);
+            put_u64(out, u64::from(create.draw_priority));
+            out.push(create.scope.code());
+            out.push(create.burn_policy.code());
+        }
+        Operation::FreezeWallet(freeze) => {
+            out.push(OP_FREEZE_WALLET);
+            put_text(out, freeze.wallet);
+            out.push(u8::from(freeze.frozen));
+            put_text(out, freeze.reason_code);
+        }
+        Operation::Grant(grant) => {
+            out.push(OP_GRANT);
+            put_text(out, grant.wallet);
+            put_u64(out, grant.tranches.len() as u64);
+            grant.tranches.iter().for_each(|spec| encode_spec(out, spec));
+        }
+        Operation::Debit(debit) => {
+            out.push(OP_DEBIT);
+            match debit.payer {
+                Payer::Wallet(wallet) => {
+                    out.push(0);
+                    put_text(out, wallet);
+                }
+                Payer::CustomerIn(asset) => {
+                    out.push(1);
+                    put_asset(out, asset);
+                }
+            }
+            put_decimal(out, debit.amount);
+            out.push(debit.charge_type.map_or(0, ChargeType::code));
+            put_optional_text(out, debit.feature);
+            out.push(u8::from(debit.allow_partial));
+            put_text(out, debit.reason_code);
+            put_text(out, debit.reference);
+            put_metadata(out, &debit.metadata);
+        }
+    }
+}
+
+fn encode_spec(out: &mut Vec<u8>, spec: &TrancheSpec<'_>) {
+    put_decimal(out, spec.amount);
+    out.push(spec.kind.code());
+    put_u64(out, u64::from(spec.priority));
+    match spec.effective_at {
+        None => out.push(0),
+        Some(time) => {
+            out.push(1);
+            put_u64(out, time.0);
+        }
+    }
+    match spec.expiry {
+        Expiry::Never => out.push(EXPIRY_NEVER),
+        Expiry::At(time) => {
+            out.push(EXPIRY_AT);
+            put_u64(out, time.0);
+        }
+        Expiry::After { span, zone, .. } => {
+            out.push(EXPIRY_AFTER);
+            put_text(out, span);
+            put_text(out, zone);
+        }
+    }
+    out.push(spec.scope.code());
+    put_u64(out, spec.features.len() as u64);
+    spec.features.iter().for_each(|feature| put_text(out, feature));
+    put_text(out, spec.label);
+    put_text(out, spec.reason_code);
+    put_text(out, spec.external_reference);
+    match spec.cost {
+        None => out.push(0),
+        Some(cost) => {
+            out.push(1);
+            put_text(out, cost.currency);
+            put_decimal(out, cost.amount);
+        }
+    }
+    put_metadata(out, &spec.metadata);
+}
+
+/// Appends an asset.
+fn put_asset(out: &mut Vec<u8>, asset: Asset<'_>) {
+    put_text(out, asset.code);
+    out.push(asset.scale);
+}
+
+/// Appends a decimal.
+pub(crate) fn put_decimal(out: &mut Vec<u8>, decimal: Decimal) {
+    let (units, scale) = decimal.parts();
+    out.push(scale);
+    put_u128(out, (units + 1) as u128);
+}
+
+fn put_optional_text(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        None => out.push(0),
+        Some(text) => {
+            out.push(1);
+            put_text(out, text);
+        }
+    }
+}
+
+/// Appends metadata.
+pub(crate) fn put_metadata(out: &mut Vec<u8>, metadata: &[(&str, &str)]) {
+    put_u64(out, metadata.len() as u64);
+    for (name, value) in metadata {
+        put_text(out, name);
+        put_text(out, value);
+    }
+}
+
+/// Reads what [`encode_command`] wrote.
+pub(super) fn decode_command<'a>(bytes: &'a [u8]) -> Result<Item<'a>, Damage> {
+    let mut reader = Reader::new(bytes);
+    let body = reader.bytes("command body")?;
+    let (customer, mut operation) = decode_body(body)?;
+    let header = Header {
+        customer,
+        key: reader.text("idempotency key")?,
+        valid_until: Time(reader.u64("valid_until")?),
+        retention: Span(reader.u64("retention")?),
+        actor: reader.text("actor")?,
+    };
+    if let Operation::Grant(grant) = &mut operation {
+        for spec in &mut grant.tranches {
+            if let Expiry::After { resolved, .. } = &mut spec.expiry {
+                *resolved = Time(reader.u64("resolved expiry")?);
+            }
+        }
+    }
+    reader.finish("command")?;
+    Ok(Item::Command { command: Command { header, operation }, body })
+}
+
+fn decode_body<'a>(body: &'a [u8]) -> Result<(Customer<'a>, Operation<'a>), Damage> {
+    let mut reader = Reader::new(body);
+    let customer = Customer { namespace: reader.text("namespace")?, id: reader.text("customer")? };
+    let operation = match reader.byte("operation")? {
+        OP_CREATE_WALLET => Operation::CreateWallet(CreateWallet {
+            wallet: reader.text("wallet")?,
+            asset: asset(&mut reader)?,
+            draw_priority: reader.narrow("draw_priority")?,
+            scope: ChargeScope::from_code(reader.byte("scope")?)?,
+            burn_policy: BurnPolicy::from_code(reader.byte("burn_policy")?)?,
+        }),
+        OP_FREEZE_WALLET => Operation::FreezeWallet(FreezeWallet {
+            wallet: reader.text("wallet")?,
+            frozen: flag(&mut reader, "frozen")?,
+            reason_code: reader.text("reason_code")?,
+        }),
+        OP_GRANT => {
+            let wallet = reader.text("wallet")?;
+            let count: usize = reader.narrow("tranche count")?;
+            let mut tranches = Vec::with_capacity(count.min(128));
+            for _ in 0..count {
+                tranches.push(decode_spec(&mut reader)?);
+            }
+            Operation::Grant(Grant { wallet, tranches })
+        }
+        OP_DEBIT => {
+            let payer = match reader.byte("payer")? {
+                0 => Payer::Wallet(reader.text("wallet")?),
+                1 => Payer::CustomerIn(asset(&mut reader)?),
+                _ => return Err(Damage("payer")),
+            };
+            Operation::Debit(Debit {
+                payer,
+                amount: decimal(&mut reader)?,
+                charge_type: match reader.byte("charge_type")? {
+                    0 => None,
+                    code => Some(ChargeType::from_code(code)?),
+                },
+                feature: optional_text(&mut reader, "feature")?,
+                allow_partial: flag(&mut reader, "allow_partial")?,
+                reason_code: reader.text("reason_code")?,
+                reference: reader.text("reference")?,
+                metadata: metadata(&mut reader)?,
+            })
+        }
+        _ => return Err(Damage("operation")),
+    };
+    reader.finish("command body")?;
+    Ok((customer, operation))
+}
+
+fn decode_spec<'a>(reader: &mut Reader<'a>) -> Result<TrancheSpec<'a>, Damage> {
+    let amount = decimal(reader)?;
+    let kind = TrancheKind::from_code(reader.byte("kind")?)?;
+    let priority = reader.narrow("priority")?;
+    let effective_at = match flag(reader, "effective_at")? {
+        false => None,
+        true => Some(Time(reader.u64("effective_at")?)),
+    };
+    let expiry = match reader.byte("expiry")? {
+        EXPIRY_NEVER => Expiry::Never,
+        EXPIRY_AT => Expiry::At(Time(reader.u64("expires_at")?)),
+        EXPIRY_AFTER => Expiry::After {
+            span: reader.text("expires_in")?,
+            zone: reader.text("time zone")?,
+            resolved: Time::ZERO,
+        },
+        _ => return Err(Damage("expiry")),
+    };
+    let scope = ChargeScope::from_code(reader.byte("scope")?)?;
+    let count: usize = reader.narrow("feature count")?;
+    let mut features = Vec::with_capacity(count.min(64));
+    for _ in 0..count {
+        features.push(reader.text("feature")?);
+    }
+    Ok(TrancheSpec {
+        amount,
+        kind,
+        priority,
+        effective_at,
+        expiry,
+        scope,
+        features,
+        label: reader.text("label")?,
+        reason_code: reader.text("reason_code")?,
+        external_reference: reader.text("external_reference")?,
+        cost: match flag(reader, "cost")? {
+            false => None,
+            true => Some(Cost { currency: reader.text("currency")?, amount: decimal(reader)? }),
+        },
+        metadata: metadata(reader)?,
+    })
+}
+
+/// Reads an asset.
+fn asset<'a>(reader: &mut Reader<'a>) -> Result<Asset<'a>, Damage> {
+    Ok(Asset { code: reader.text("asset code")?, scale: reader.byte("asset scale")? })
+}
+
+/// Reads a decimal.
+pub(crate) fn decimal(reader: &mut Reader<'_>) -> Result<Decimal, Damage> {
+    let scale = reader.byte("decimal scale")?;
+    let raised = i128::try_from(reader.u128("decimal")?).map_err(|_| Damage("decimal"))?;
+    Decimal::from_parts(raised - 1, scale).ok_or(Damage("decimal"))
+}
+
+fn flag(reader: &mut Reader<'_>, what: &'static str) -> Result<bool, Damage> {
+    match reader.byte(what)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Damage(what)),
+    }
+}
+
+fn optional_text<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<Option<&'a str>, Damage> {
+    Ok(if flag(reader, what)? { Some(reader.text(what)?) } else { None })
+}
+
+/// Reads metadata.
+pub(crate) fn metadata<'a>(reader: &mut Reader<'a>) -> Result<Metadata<'a>, Damage> {
+    let count: usize = reader.narrow("metadata count")?;
+    let mut pairs = Vec::with_capacity(count.min(32));
+    for _ in 0..count {
+        pairs.push((reader.text("metadata name")?, reader.text("metadata value")?));
+    }
+    Ok(pairs)
+}
