@@ -50,6 +50,12 @@ methods! {
         DebitBatch = "debit_batch",
         DebitStream = "debit_stream",
         Explain = "explain",
+        Hold = "hold",
+        ExtendHold = "extend_hold",
+        Capture = "capture",
+        Release = "release",
+        GetHold = "get_hold",
+        ListHolds = "list_holds",
         GetBalance = "get_balance",
         ListMovements = "list_movements",
         GetMovement = "get_movement",
@@ -123,6 +129,12 @@ about_a_customer! {
     Grant: GrantRequest -> GrantResponse,
     ListTranches: ListTranchesRequest -> ListTranchesResponse,
     Debit: DebitRequest -> DebitResponse,
+    Hold: HoldRequest -> HoldResponse,
+    ExtendHold: ExtendHoldRequest -> ExtendHoldResponse,
+    Capture: CaptureRequest -> CaptureResponse,
+    Release: ReleaseRequest -> ReleaseResponse,
+    GetHold: GetHoldRequest -> GetHoldResponse,
+    ListHolds: ListHoldsRequest -> ListHoldsResponse,
     GetBalance: GetBalanceRequest -> GetBalanceResponse,
     ListMovements: ListMovementsRequest -> ListMovementsResponse,
     GetMovement: GetMovementRequest -> GetMovementResponse,
@@ -159,7 +171,7 @@ macro_rules! reads {
 
 reads! {
     GetWalletRequest, ListWalletsRequest, ListTranchesRequest, ExplainRequest, GetBalanceRequest,
-    ListMovementsRequest, GetMovementRequest, AuditRequest,
+    ListMovementsRequest, GetMovementRequest, AuditRequest, GetHoldRequest, ListHoldsRequest,
 }
 
 macro_rules! writes {
@@ -184,7 +196,10 @@ macro_rules! writes {
     };
 }
 
-writes! { CreateWalletRequest, FreezeWalletRequest, GrantRequest, DebitRequest }
+writes! {
+    CreateWalletRequest, FreezeWalletRequest, GrantRequest, DebitRequest, HoldRequest, ExtendHoldRequest,
+    CaptureRequest, ReleaseRequest,
+}
 
 #[cfg(test)]
 mod tests {
@@ -206,6 +221,12 @@ mod tests {
             DebitBatch,
             DebitStream,
             Explain,
+            Hold,
+            ExtendHold,
+            Capture,
+            Release,
+            GetHold,
+            ListHolds,
             GetBalance,
             ListMovements,
             GetMovement,

@@ -342,6 +342,14 @@ writes! {
     freeze_wallet(FreezeWalletRequest);
     /// Puts 1 to 100 tranches into one wallet, all or none.
     grant(GrantRequest);
+    /// Sets credits aside for a request in flight.
+    hold(HoldRequest);
+    /// Gives a hold more time.
+    extend_hold(ExtendHoldRequest);
+    /// Spends what a hold has set aside.
+    capture(CaptureRequest);
+    /// Gives back what a hold has set aside.
+    release(ReleaseRequest);
 }
 
 macro_rules! reads {
@@ -366,6 +374,10 @@ reads! {
     list_tranches(ListTranchesRequest) -> ListTranchesResponse;
     /// What a debit would do now, changing nothing.
     explain(ExplainRequest) -> ExplainResponse;
+    /// One hold.
+    get_hold(GetHoldRequest) -> GetHoldResponse;
+    /// The holds in a wallet, oldest first.
+    list_holds(ListHoldsRequest) -> ListHoldsResponse;
     /// What is there now.
     get_balance(GetBalanceRequest) -> GetBalanceResponse;
     /// A wallet's movements, newest first.

@@ -168,6 +168,10 @@ fn by_reason(reason: Reason) -> (Next, Effect) {
         | Reason::CustomerNotFound
         | Reason::WalletNotFound
         | Reason::MovementNotFound
+        | Reason::HoldNotFound
+        | Reason::HoldExpired
+        | Reason::HoldClosed
+        | Reason::TrancheNotActive
         | Reason::AlreadyExists
         | Reason::CustomerQuarantined
         | Reason::IdempotencyKeyReused

@@ -18,8 +18,16 @@ impl HttpStatus for Reason {
             | Reason::LimitExceeded => 400,
             Reason::InsufficientCredits | Reason::NoEligibleTranche => 402,
             Reason::WalletFrozen => 403,
-            Reason::CustomerNotFound | Reason::WalletNotFound | Reason::MovementNotFound => 404,
-            Reason::AlreadyExists | Reason::CustomerQuarantined | Reason::TestClockOff => 409,
+            Reason::CustomerNotFound
+            | Reason::WalletNotFound
+            | Reason::MovementNotFound
+            | Reason::HoldNotFound => 404,
+            Reason::AlreadyExists
+            | Reason::CustomerQuarantined
+            | Reason::TestClockOff
+            | Reason::HoldExpired
+            | Reason::HoldClosed
+            | Reason::TrancheNotActive => 409,
             Reason::IdempotencyKeyReused | Reason::KeyTooOld => 422,
             // Never sent by the ledger: as little known as an internal error.
             Reason::Unspecified | Reason::Internal => 500,
@@ -53,13 +61,19 @@ pub(crate) fn code_of(reason: Reason) -> Code {
             Code::InvalidArgument
         }
         Reason::AmountOverflow => Code::OutOfRange,
-        Reason::CustomerNotFound | Reason::WalletNotFound | Reason::MovementNotFound => Code::NotFound,
+        Reason::CustomerNotFound
+        | Reason::WalletNotFound
+        | Reason::MovementNotFound
+        | Reason::HoldNotFound => Code::NotFound,
         Reason::AlreadyExists => Code::AlreadyExists,
         Reason::InsufficientCredits
         | Reason::NoEligibleTranche
         | Reason::WalletFrozen
         | Reason::CustomerQuarantined
         | Reason::TestClockOff
+        | Reason::HoldExpired
+        | Reason::HoldClosed
+        | Reason::TrancheNotActive
         | Reason::IdempotencyKeyReused
         | Reason::KeyTooOld => Code::FailedPrecondition,
         Reason::Internal => Code::Internal,

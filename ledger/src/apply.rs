@@ -12,14 +12,16 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::amount::Amount;
+use crate::amount::{Amount, Asset};
 use crate::cache::WalletCache;
-use crate::command::{Batch, Command, Debit, Item, Operation, Payer};
-use crate::ids::{Customer, OperationId, RecordId};
+use crate::command::{Batch, ChargeType, Command, Debit, Hold, Item, Operation, Payer};
+use crate::hold::{HoldAt, HoldDone};
+use crate::ids::{Customer, HoldId, OperationId, RecordId};
 use crate::rows::customer::CustomerRow;
+use crate::rows::hold::HoldState;
 use crate::rows::journal::Record;
 use crate::rows::keys::{self, Key};
-use crate::rows::memo::{Memo, Outcome};
+use crate::rows::memo::{HoldMemo, Memo, Outcome};
 use crate::store::{Changes, LocalDamage, Store};
 use crate::time::Time;
 use crate::verdict::{
@@ -153,8 +155,10 @@ fn read_ahead<S: Store + ?Sized>(
 
 fn named_wallet<'a>(operation: &Operation<'a>) -> Option<&'a str> {
     match operation {
-        Operation::Debit(Debit { payer: Payer::Wallet(wallet), .. }) => Some(wallet),
-        Operation::Debit(_) => None,
+        Operation::Debit(Debit { payer: Payer::Wallet(wallet), .. })
+        | Operation::Hold(Hold { payer: Payer::Wallet(wallet), .. }) => Some(wallet),
+        Operation::Debit(_) | Operation::Hold(_) => None,
+        Operation::ExtendHold(_) | Operation::Capture(_) | Operation::Release(_) => None,
         Operation::CreateWallet(create) => Some(create.wallet),
         Operation::FreezeWallet(freeze) => Some(freeze.wallet),
         Operation::Grant(grant) => Some(grant.wallet),
@@ -277,7 +281,13 @@ impl Judged {
         let effect = Effect::Wallet(changed.info);
         Judged {
             verdict: Verdict::Applied(AppliedVerdict { operation, effect }),
-            outcome: Outcome::Applied { operation, records: 1, remaining: None, bystanders: Vec::new() },
+            outcome: Outcome::Applied {
+                operation,
+                records: 1,
+                remaining: None,
+                hold: None,
+                bystanders: Vec::new(),
+            },
         }
     }
 
@@ -287,12 +297,13 @@ impl Judged {
         operation: OperationId,
         movements: Vec<Posted>,
         remaining: Option<Amount>,
+        hold: Option<Box<(HoldId, HoldState)>>,
         wallets: &[WalletAt],
     ) -> Result<Judged, Stop> {
         let balances: Result<Vec<_>, Stop> = wallets.iter().map(|&at| balance_of(work, at)).collect();
         let balances = balances?;
-        let bystanders = match wallets.len() {
-            1 => Vec::new(),
+        let bystanders = match (wallets.len(), movements.len()) {
+            (1, 1..) => Vec::new(),
             _ => balances
                 .iter()
                 .enumerate()
@@ -300,13 +311,30 @@ impl Judged {
                 .map(|(place, balance)| (place as u64, balance.clone()))
                 .collect(),
         };
-        let records = movements.len() as u64;
-        let effect = Effect::Posted { movements, balances, remaining };
+        let remembered = hold.as_ref().map(|hold| {
+            let (id, state) = (hold.0, hold.1.clone());
+            Box::new(HoldMemo { id, state, places: places_of(&movements) })
+        });
+        // Where no credits moved, a record tells what happened.
+        let records = movements.len().max(1) as u64;
+        let effect = Effect::Posted { movements, balances, remaining, hold };
         Ok(Judged {
             verdict: Verdict::Applied(AppliedVerdict { operation, effect }),
-            outcome: Outcome::Applied { operation, records, remaining, bystanders },
+            outcome: Outcome::Applied { operation, records, remaining, hold: remembered, bystanders },
         })
     }
+}
+
+/// The places of the wallets that movements name, in the order of the movements; empty where that is the
+/// order of the places.
+fn places_of(movements: &[Posted]) -> Vec<u64> {
+    let mut places: Vec<u64> = Vec::new();
+    for movement in movements {
+        if !places.contains(&(movement.balance as u64)) {
+            places.push(movement.balance as u64);
+        }
+    }
+    if places.is_sorted() { Vec::new() } else { places }
 }
 
 fn balance_of<S: Store + ?Sized>(work: &Workspace<'_, S>, at: WalletAt) -> Result<WalletBalance, Stop> {
@@ -331,8 +359,8 @@ fn judge<S: Store + ?Sized>(
             Err(reason) => Judged::denied(reason),
         }));
     }
-    let wallets = match touched(work, command)? {
-        Ok(wallets) => wallets,
+    let Touched { wallets, hold } = match touched(work, command)? {
+        Ok(touched) => touched,
         Err(reason) => return Ok(Some(Judged::denied(reason))),
     };
     let mut settled = true;
@@ -349,74 +377,203 @@ fn judge<S: Store + ?Sized>(
         Operation::CreateWallet(_) => return Err(Stop::Fault("a wallet is created once")),
         Operation::FreezeWallet(freeze) => Judged::wallet(work.freeze_wallet(header, freeze, first)?),
         Operation::Grant(grant) => match work.grant(header, grant, first)? {
-            Ok(granted) => Judged::posted(work, granted.operation, granted.movements, None, &wallets)?,
+            Ok(granted) => Judged::posted(work, granted.operation, granted.movements, None, None, &wallets)?,
             Err(reason) => Judged::denied(reason),
         },
         Operation::Debit(debit) => {
-            if let Payer::Wallet(_) = debit.payer {
-                let wallet = work.wallet(first);
-                if wallet.frozen {
-                    return Ok(Some(Judged::denied(Reason::WalletFrozen)));
-                }
-                if !wallet.scope.fits(debit.charge_type) {
-                    return Ok(Some(Judged::denied(Reason::NoEligibleTranche)));
-                }
+            if let Err(reason) = may_pay(work, debit.payer, debit.charge_type, first) {
+                return Ok(Some(Judged::denied(reason)));
             }
             match work.debit(header, debit, &wallets)? {
                 Ok(debited) => {
                     let remaining = Some(debited.remaining);
-                    Judged::posted(work, debited.operation, debited.movements, remaining, &wallets)?
+                    Judged::posted(work, debited.operation, debited.movements, remaining, None, &wallets)?
                 }
                 Err(denial) => Judged::denial(denial),
             }
         }
+        Operation::Hold(hold) => {
+            if let Err(reason) = may_pay(work, hold.payer, hold.charge_type, first) {
+                return Ok(Some(Judged::denied(reason)));
+            }
+            let done = work.hold(header, hold, &wallets)?;
+            judged_hold(work, done, &wallets)?
+        }
+        Operation::ExtendHold(extend) => {
+            let done = work.extend_hold(header, extend, at_hand(hold)?)?;
+            judged_hold(work, done, &wallets)?
+        }
+        Operation::Capture(capture) => {
+            let done = work.capture(header, capture, at_hand(hold)?)?;
+            judged_hold(work, done, &wallets)?
+        }
+        Operation::Release(release) => {
+            let done = work.release(header, release, at_hand(hold)?)?;
+            judged_hold(work, done, &wallets)?
+        }
     }))
 }
 
-/// The wallets that a command touches: the one that it names, or the payers in draw order.
+fn at_hand(hold: Option<Box<HoldAt>>) -> Result<HoldAt, Stop> {
+    hold.map(|hold| *hold).ok_or(Stop::Fault("a command about a hold without one"))
+}
+
+fn judged_hold<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    done: Result<HoldDone, Denial>,
+    wallets: &[WalletAt],
+) -> Result<Judged, Stop> {
+    match done {
+        Ok(done) => {
+            let remaining = Some(done.remaining);
+            Judged::posted(
+                work,
+                done.operation,
+                done.movements,
+                remaining,
+                Some(Box::new(done.hold)),
+                wallets,
+            )
+        }
+        Err(denial) => Ok(Judged::denial(denial)),
+    }
+}
+
+/// Whether a wallet that is named as the payer may pay; payers that a customer is asked for are chosen
+/// so that they may.
+fn may_pay<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    payer: Payer<'_>,
+    charge_type: Option<ChargeType>,
+    at: WalletAt,
+) -> Result<(), Reason> {
+    let wallet = work.wallet(at);
+    match payer {
+        Payer::CustomerIn(_) => Ok(()),
+        Payer::Wallet(_) if wallet.frozen => Err(Reason::WalletFrozen),
+        Payer::Wallet(_) if !wallet.scope.fits(charge_type) => Err(Reason::NoEligibleTranche),
+        Payer::Wallet(_) => Ok(()),
+    }
+}
+
+/// What a command is about.
+struct Touched {
+    /// The wallet that it names, the payers in draw order, or those of its hold.
+    wallets: Vec<WalletAt>,
+    /// Its hold.
+    hold: Option<Box<HoldAt>>,
+}
+
 fn touched<S: Store + ?Sized>(
     work: &mut Workspace<'_, S>,
     command: &Command<'_>,
-) -> Result<Result<Vec<WalletAt>, Reason>, Stop> {
+) -> Result<Result<Touched, Reason>, Stop> {
     let customer = command.header.customer;
-    if let Operation::Debit(Debit { payer: Payer::CustomerIn(asset), charge_type, .. }) = &command.operation {
-        let Some(row) = work.customer(&keys::customer(customer))? else {
-            return Ok(Err(Reason::CustomerNotFound));
-        };
-        if row.quarantined {
-            return Ok(Err(Reason::CustomerQuarantined));
+    match &command.operation {
+        Operation::Debit(Debit { payer: Payer::CustomerIn(asset), charge_type, .. })
+        | Operation::Hold(Hold { payer: Payer::CustomerIn(asset), charge_type, .. }) => {
+            let wallets = payers(work, customer, *asset, *charge_type)?;
+            return Ok(wallets.map(|wallets| Touched { wallets, hold: None }));
         }
-        let in_asset = |entry: &&crate::rows::customer::WalletEntry| {
-            entry.asset_code == asset.code && entry.asset_scale == asset.scale
-        };
-        let mut entries: Vec<_> = row.wallets.iter().filter(in_asset).collect();
-        if entries.is_empty() {
-            return Ok(Err(Reason::WalletNotFound));
+        Operation::ExtendHold(crate::command::ExtendHold { hold, .. })
+        | Operation::Capture(crate::command::Capture { hold, .. })
+        | Operation::Release(crate::command::Release { hold, .. }) => {
+            let found = find_hold(work, customer, *hold)?;
+            return Ok(
+                found.map(|hold| Touched { wallets: hold.wallets.clone(), hold: Some(Box::new(hold)) })
+            );
         }
-        entries.sort_by_key(|entry| (entry.draw_priority, entry.no));
-        let mut unfrozen = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let at = work.find_wallet(&keys::wallet(customer, &entry.wallet))?;
-            let at = at.ok_or(LocalDamage::Missing("a wallet of a customer"))?;
-            if !work.wallet(at).frozen {
-                unfrozen.push(at);
-            }
-        }
-        if unfrozen.is_empty() {
-            return Ok(Err(Reason::WalletFrozen));
-        }
-        unfrozen.retain(|&at| work.wallet(at).scope.fits(*charge_type));
-        return Ok(if unfrozen.is_empty() { Err(Reason::NoEligibleTranche) } else { Ok(unfrozen) });
+        _ => {}
     }
     let Some(name) = named_wallet(&command.operation) else {
         return Err(Stop::Fault("a command that names no wallet"));
     };
     match work.find_wallet(&keys::wallet(customer, name))? {
         Some(at) if work.wallet(at).quarantined => Ok(Err(Reason::CustomerQuarantined)),
-        Some(at) => Ok(Ok(vec![at])),
+        Some(at) => Ok(Ok(Touched { wallets: vec![at], hold: None })),
         None if work.customer(&keys::customer(customer))?.is_none() => Ok(Err(Reason::CustomerNotFound)),
         None => Ok(Err(Reason::WalletNotFound)),
     }
+}
+
+/// A customer's wallets in an asset that may pay, in draw order.
+fn payers<S: Store + ?Sized>(
+    work: &mut Workspace<'_, S>,
+    customer: Customer<'_>,
+    asset: Asset<'_>,
+    charge_type: Option<ChargeType>,
+) -> Result<Result<Vec<WalletAt>, Reason>, Stop> {
+    let Some(row) = work.customer(&keys::customer(customer))? else {
+        return Ok(Err(Reason::CustomerNotFound));
+    };
+    if row.quarantined {
+        return Ok(Err(Reason::CustomerQuarantined));
+    }
+    let in_asset = |entry: &&crate::rows::customer::WalletEntry| {
+        entry.asset_code == asset.code && entry.asset_scale == asset.scale
+    };
+    let mut entries: Vec<_> = row.wallets.iter().filter(in_asset).collect();
+    if entries.is_empty() {
+        return Ok(Err(Reason::WalletNotFound));
+    }
+    entries.sort_by_key(|entry| (entry.draw_priority, entry.no));
+    let mut unfrozen = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let at = work.find_wallet(&keys::wallet(customer, &entry.wallet))?;
+        let at = at.ok_or(LocalDamage::Missing("a wallet of a customer"))?;
+        if !work.wallet(at).frozen {
+            unfrozen.push(at);
+        }
+    }
+    if unfrozen.is_empty() {
+        return Ok(Err(Reason::WalletFrozen));
+    }
+    unfrozen.retain(|&at| work.wallet(at).scope.fits(charge_type));
+    Ok(if unfrozen.is_empty() { Err(Reason::NoEligibleTranche) } else { Ok(unfrozen) })
+}
+
+/// A customer's hold, with the wallets that it is about.
+fn find_hold<S: Store + ?Sized>(
+    work: &mut Workspace<'_, S>,
+    customer: Customer<'_>,
+    id: HoldId,
+) -> Result<Result<HoldAt, Reason>, Stop> {
+    let row = work.hold_row(id)?;
+    let mut parts = Vec::new();
+    for part in row.iter().flat_map(|row| &row.parts) {
+        match work.wallet_of_part(customer, part)? {
+            Some(at) if work.wallet(at).quarantined => return Ok(Err(Reason::CustomerQuarantined)),
+            Some(at) => parts.push(at),
+            None => break,
+        }
+    }
+    let Some(row) = row.filter(|row| row.parts.len() == parts.len()) else {
+        let known = work.customer(&keys::customer(customer))?.is_some();
+        return Ok(Err(if known { Reason::HoldNotFound } else { Reason::CustomerNotFound }));
+    };
+    let (mut wallets, payers) = match row.payer_asset() {
+        None => {
+            let first = parts.first().copied().ok_or(Stop::Fault("a hold without a part"))?;
+            let frozen = work.wallet(first).frozen;
+            (vec![first], if frozen { Err(Reason::WalletFrozen) } else { Ok(1) })
+        }
+        Some(asset) => match payers(work, customer, asset, row.charge_type)? {
+            Ok(wallets) => {
+                let count = wallets.len();
+                (wallets, Ok(count))
+            }
+            Err(reason) => (Vec::new(), Err(reason)),
+        },
+    };
+    let mut places = Vec::with_capacity(parts.len());
+    for at in parts {
+        let place = wallets.iter().position(|own| *own == at);
+        places.push(place.unwrap_or(wallets.len()));
+        if place.is_none() {
+            wallets.push(at);
+        }
+    }
+    Ok(Ok(HoldAt { id, row, wallets, payers, places }))
 }
 
 /// The stored verdict, told again from the journal.
@@ -425,11 +582,9 @@ fn replay<S: Store + ?Sized>(
     customer: Customer<'_>,
     outcome: Outcome,
 ) -> Result<Verdict, Stop> {
-    let (operation, records, remaining, bystanders) = match outcome {
-        Outcome::Denied(denial) => return Ok(Verdict::Denied(denial)),
-        Outcome::Applied { operation, records, remaining, bystanders } => {
-            (operation, records, remaining, bystanders)
-        }
+    let (operation, records) = match &outcome {
+        Outcome::Denied(denial) => return Ok(Verdict::Denied(*denial)),
+        Outcome::Applied { operation, records, .. } => (*operation, *records),
     };
     let mut movements = Vec::with_capacity(records as usize);
     for step in 0..records {
@@ -441,22 +596,22 @@ fn replay<S: Store + ?Sized>(
                 return Ok(Verdict::Applied(AppliedVerdict { operation, effect }));
             }
             Record::Movement(movement) => movements.push((id, movement)),
+            Record::Hold(_) => {}
         }
     }
     let row = work.customer(&keys::customer(customer))?.ok_or(LocalDamage::Missing("a customer"))?;
-    Ok(Verdict::Applied(AppliedVerdict {
-        operation,
-        effect: retell(&row, movements, remaining, bystanders)?,
-    }))
+    Ok(Verdict::Applied(AppliedVerdict { operation, effect: retell(&row, movements, outcome)? }))
 }
 
 /// Movements and bystanders as the first answer had them.
 fn retell(
     customer: &CustomerRow,
     movements: Vec<(RecordId, crate::rows::journal::Movement)>,
-    remaining: Option<Amount>,
-    bystanders: Vec<(u64, WalletBalance)>,
+    outcome: Outcome,
 ) -> Result<Effect, LocalDamage> {
+    let Outcome::Applied { remaining, hold, bystanders, .. } = outcome else {
+        return Err(LocalDamage::Missing("the effect of a denial"));
+    };
     let mut drawn = Vec::new();
     for (_, movement) in &movements {
         if !drawn.contains(&movement.wallet_no) {
@@ -468,7 +623,10 @@ fn retell(
         let slot = places.get_mut(place as usize).ok_or(LocalDamage::Missing("the place of a bystander"))?;
         *slot = Some(balance);
     }
-    let free: Vec<usize> = (0..places.len()).filter(|&place| places[place].is_none()).collect();
+    let free: Vec<usize> = match hold.as_ref().filter(|hold| !hold.places.is_empty()) {
+        None => (0..places.len()).filter(|&place| places[place].is_none()).collect(),
+        Some(hold) => hold.places.iter().map(|&place| place as usize).collect(),
+    };
     let mut posted = Vec::with_capacity(movements.len());
     for (id, movement) in movements {
         let nth = drawn.iter().position(|&no| no == movement.wallet_no);
@@ -476,7 +634,8 @@ fn retell(
             nth.and_then(|nth| free.get(nth).copied()).ok_or(LocalDamage::Missing("a drawn wallet"))?;
         let entry = customer.wallets.iter().find(|entry| entry.no == movement.wallet_no);
         let entry = entry.ok_or(LocalDamage::Missing("a wallet of a customer"))?;
-        places[place] = Some(WalletBalance {
+        let slot = places.get_mut(place).ok_or(LocalDamage::Missing("the place of a wallet"))?;
+        *slot = Some(WalletBalance {
             wallet: entry.wallet.clone(),
             asset_code: entry.asset_code.clone(),
             asset_scale: entry.asset_scale,
@@ -491,5 +650,7 @@ fn retell(
             draws: movement.draws,
         });
     }
-    Ok(Effect::Posted { movements: posted, balances: places.into_iter().flatten().collect(), remaining })
+    let balances = places.into_iter().flatten().collect();
+    let hold = hold.map(|hold| Box::new((hold.id, hold.state)));
+    Ok(Effect::Posted { movements: posted, balances, remaining, hold })
 }

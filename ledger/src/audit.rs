@@ -39,6 +39,8 @@ struct Account {
     granted: Amount,
     pending: Amount,
     consumed: Amount,
+    held: Amount,
+    released: Amount,
     expired: Amount,
 }
 
@@ -112,21 +114,32 @@ impl Walk {
         let effect = match (movement.kind, movement.status) {
             (_, MovementStatus::Pending) => Some(Amount::ZERO),
             (MovementKind::Granted, _) => sum,
-            (MovementKind::Consumed | MovementKind::Expired, _) => sum.map(|sum| Amount(-sum.0)),
+            (MovementKind::Held | MovementKind::Released, _) => sum.map(|_| Amount::ZERO),
+            (MovementKind::Consumed | MovementKind::Captured | MovementKind::Expired, _) => {
+                sum.map(|sum| Amount(-sum.0))
+            }
         };
         expect(effect == Some(movement.amount), format!("{id}: its draws do not sum to its amount"));
+        let from_hold = movement.hold.is_some();
         for draw in &movement.draws {
             let account = self.accounts.entry(draw.tranche).or_default();
-            let figure = match (movement.kind, movement.status) {
-                (MovementKind::Granted, MovementStatus::Pending) => &mut account.pending,
-                (MovementKind::Granted, MovementStatus::Posted) => &mut account.granted,
-                (MovementKind::Consumed, _) => &mut account.consumed,
-                (MovementKind::Expired, _) => &mut account.expired,
+            let (gains, loses) = match (movement.kind, movement.status) {
+                (MovementKind::Granted, MovementStatus::Pending) => (&mut account.pending, None),
+                (MovementKind::Granted, MovementStatus::Posted) => (&mut account.granted, None),
+                (MovementKind::Consumed, _) => (&mut account.consumed, None),
+                (MovementKind::Expired, _) if from_hold => (&mut account.expired, Some(&mut account.held)),
+                (MovementKind::Expired, _) => (&mut account.expired, None),
+                (MovementKind::Held, _) => (&mut account.held, None),
+                (MovementKind::Released, _) => (&mut account.released, Some(&mut account.held)),
+                (MovementKind::Captured, _) => (&mut account.consumed, Some(&mut account.held)),
             };
-            *figure = figure.checked_add(draw.amount).unwrap_or(Amount(i128::MAX));
-            let left = account.granted.0 - account.consumed.0 - account.expired.0;
+            *gains = gains.checked_add(draw.amount).unwrap_or(Amount(i128::MAX));
+            if let Some(loses) = loses {
+                loses.0 -= draw.amount.0;
+            }
+            let left = account.granted.0 - account.consumed.0 - account.held.0 - account.expired.0;
             let told = if movement.status == MovementStatus::Pending { 0 } else { left };
-            if draw.left.0 != told || left < 0 {
+            if draw.left.0 != told || left < 0 || account.held < Amount::ZERO {
                 self.findings
                     .push(format!("{id}: what is left of {} does not follow from its draws", draw.tranche));
             }
@@ -143,10 +156,10 @@ impl Walk {
         if wallet.chain_head != self.head {
             findings.push("the movements do not hash to the wallet's chain head".to_owned());
         }
-        if wallet.available != self.settled {
+        if wallet.available.checked_add(wallet.held) != Some(self.settled) {
             findings.push("the wallet's total differs from the sum of its movements".to_owned());
         }
-        let mut pending = 0i128;
+        let (mut pending, mut held) = (0i128, 0i128);
         let mut tranches = 0;
         let prefix = keys::tranches_of(wallet.no);
         let mut from = prefix.clone();
@@ -164,15 +177,17 @@ impl Walk {
                     TrancheLife::Open => burn::open_part(work, at, id, &tranche)?,
                     _ => Amount::ZERO,
                 };
-                let (scheduled, lost) = match tranche.life {
-                    TrancheLife::Scheduled => (tranche.amount, Amount::ZERO),
-                    TrancheLife::Open => (Amount::ZERO, Amount::ZERO),
-                    TrancheLife::Expired { lost } => (Amount::ZERO, lost),
+                let scheduled = match tranche.life {
+                    TrancheLife::Scheduled => tranche.amount,
+                    TrancheLife::Open | TrancheLife::Expired => Amount::ZERO,
                 };
                 pending += scheduled.0;
-                let conserved =
-                    tranche.amount.0 == scheduled.0 + open.0 + account.consumed.0 + account.expired.0;
-                let told = account.granted.0 + scheduled.0 == tranche.amount.0 && account.expired == lost;
+                held += account.held.0;
+                let parts = [scheduled, open, account.held, account.consumed, account.expired];
+                let conserved = tranche.amount.0 == parts.iter().map(|part| part.0).sum::<i128>();
+                let told = account.granted.0 + scheduled.0 == tranche.amount.0
+                    && account.expired == tranche.expired
+                    && account.held == tranche.held;
                 if !conserved || !told {
                     findings.push(format!("{id}: its parts do not sum to what was granted"));
                 }
@@ -180,6 +195,9 @@ impl Walk {
         }
         if wallet.pending.0 != pending {
             findings.push("the wallet's pending total differs from its scheduled tranches".to_owned());
+        }
+        if wallet.held.0 != held {
+            findings.push("the wallet's held total differs from its held tranches".to_owned());
         }
         findings.extend(self.accounts.keys().map(|id| format!("{id}: movements name it, but it has no row")));
         self.findings.append(&mut findings);

@@ -197,6 +197,30 @@ pub fn close_expired<S: Store + ?Sized>(
     Ok(available)
 }
 
+/// Makes units of a tranche available again, that is neither due nor gone. What is available of it then.
+pub fn give_back<S: Store + ?Sized>(
+    work: &mut Workspace<'_, S>,
+    at: WalletAt,
+    id: TrancheId,
+    tranche: &TrancheRow,
+    amount: Amount,
+) -> Result<Amount, Stop> {
+    let wallet = work.wallet_mut(at);
+    wallet.available.0 += amount.0;
+    if let Some(own) = wallet.window.iter_mut().find(|own| own.id == id) {
+        own.available.0 += amount.0;
+        return Ok(own.available);
+    }
+    let beyond = open_part(work, at, id, tranche)?;
+    let shape = tranche.to_open(id);
+    if beyond > Amount::ZERO {
+        remove_from_overflow(work, at, &OpenTranche { available: beyond, ..shape.clone() })?;
+    }
+    let available = Amount(beyond.0 + amount.0);
+    open(work, at, OpenTranche { available, ..shape })?;
+    Ok(available)
+}
+
 /// What is open of a tranche, wherever it lives.
 pub fn open_part<S: Store + ?Sized>(
     work: &Workspace<'_, S>,

@@ -39,27 +39,10 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             Err(error) => return Ok(Err(Denial { reason: amount_reason(error), shortage: None })),
         };
         let charge = Charge { charge_type: debit.charge_type, feature: debit.feature };
-        let mut sum = Amount::ZERO;
-        let mut draws = 0;
-        let mut cut_short = false;
-        let mut plans: Vec<(usize, Plan)> = Vec::with_capacity(1);
-        for (place, &at) in payers.iter().enumerate() {
-            let missing = Amount(wanted.0 - sum.0);
-            let plan = burn::plan(self, at, charge, missing, DRAWS_PER_DEBIT_MAX - draws)?;
-            sum.0 += plan.sum.0;
-            draws += plan.draws();
-            cut_short = plan.cut_short;
-            if plan.draws() > 0 {
-                plans.push((place, plan));
-            }
-            if sum == wanted || cut_short {
-                break;
-            }
-        }
-        let covered = sum == wanted || (debit.allow_partial && sum > Amount::ZERO);
-        if !covered {
-            return Ok(Err(self.shortage(payers, sum, wanted, scale, cut_short)));
-        }
+        let plans = match self.plan_over(payers, charge, wanted, debit.allow_partial)? {
+            Ok(plans) => plans,
+            Err(denial) => return Ok(Err(denial)),
+        };
         let mut movements = Vec::with_capacity(plans.len());
         let operation = RecordId(self.meta.allocate());
         for (place, plan) in plans {
@@ -73,6 +56,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 effective_at: self.now(),
                 amount,
                 draws: &draws,
+                hold: None,
                 charge,
                 key: header.key,
                 actor: header.actor,
@@ -90,23 +74,55 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 draws,
             });
         }
+        let remaining = self.remaining_over(payers, charge)?;
+        Ok(Ok(Debited { operation: OperationId(operation.0), movements, remaining }))
+    }
+
+    /// Plans to take an amount from payers in draw order: the place of each one that is drawn on, and
+    /// what it gives.
+    pub fn plan_over(
+        &self,
+        payers: &[WalletAt],
+        charge: Charge<'_>,
+        wanted: Amount,
+        allow_partial: bool,
+    ) -> Result<Result<Vec<(usize, Plan)>, Denial>, Stop> {
+        let mut sum = Amount::ZERO;
+        let mut draws = 0;
+        let mut cut_short = false;
+        let mut plans: Vec<(usize, Plan)> = Vec::with_capacity(1);
+        for (place, &at) in payers.iter().enumerate() {
+            let missing = Amount(wanted.0 - sum.0);
+            let plan = burn::plan(self, at, charge, missing, DRAWS_PER_DEBIT_MAX - draws)?;
+            sum.0 += plan.sum.0;
+            draws += plan.draws();
+            cut_short = plan.cut_short;
+            if plan.draws() > 0 {
+                plans.push((place, plan));
+            }
+            if sum == wanted || cut_short {
+                break;
+            }
+        }
+        match sum == wanted || (allow_partial && sum > Amount::ZERO) {
+            true => Ok(Ok(plans)),
+            false => Ok(Err(self.shortage(payers, sum, wanted, cut_short))),
+        }
+    }
+
+    /// What a charge could still draw from payers.
+    pub fn remaining_over(&self, payers: &[WalletAt], charge: Charge<'_>) -> Result<Amount, Stop> {
         let mut remaining = Amount::ZERO;
         for &at in payers {
             remaining = Amount(remaining.0.saturating_add(burn::remaining(self, at, charge)?.0));
         }
-        Ok(Ok(Debited { operation: OperationId(operation.0), movements, remaining }))
+        Ok(remaining)
     }
 
     /// Why what the payers have does not do.
-    fn shortage(
-        &self,
-        payers: &[WalletAt],
-        there: Amount,
-        wanted: Amount,
-        scale: u8,
-        cut_short: bool,
-    ) -> Denial {
+    fn shortage(&self, payers: &[WalletAt], there: Amount, wanted: Amount, cut_short: bool) -> Denial {
         let now = self.now();
+        let scale = payers.first().map_or(0, |&at| self.wallet(at).asset_scale);
         let out_of_scope = || payers.iter().any(|&at| self.wallet(at).balance(now).available > Amount::ZERO);
         if cut_short {
             Denial { reason: Reason::LimitExceeded, shortage: None }

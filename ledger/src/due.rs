@@ -1,10 +1,10 @@
-//! What falls due in a wallet: expiries and activations.
+//! What falls due in a wallet: time-outs of holds, expiries and activations, at one instant in this order.
 //!
 //! A command that touches a wallet first books what is due in it, at most [`BOOKED_PER_TOUCH_MAX`]
 //! items, in due order. Expiries beyond that count as booked: they pay nothing (the walk along the
-//! burn order skips them) and are in no balance (a [`Lapse`] holds their sum). An activation beyond
-//! that could be drawn only if it were booked: so the command is not judged, and the caller comes
-//! again; meanwhile the sweep goes on.
+//! burn order skips them) and are in no balance (a [`Lapse`] holds their sum). What an activation or a
+//! time-out beyond that brings could be drawn only if it were booked: so the command is not judged, and
+//! the caller comes again; meanwhile the sweep goes on.
 //!
 //! Invariants:
 //! - A wallet with something due later has a `D` row at or before that time, and `next_due_at` is never
@@ -18,14 +18,14 @@
 use crate::amount::Amount;
 use crate::burn;
 use crate::codec::{Damage, Reader, put_u128};
-use crate::ids::{OperationId, RecordId, WalletNo};
+use crate::ids::{HoldId, OperationId, RecordId, WalletNo};
 use crate::rows::journal::{MovementKind, MovementStatus, NewMovement};
-use crate::rows::keys::{self, DueKey, DueRank};
+use crate::rows::keys::{self, DueKey, DueRank, Key};
 use crate::rows::open::Charge;
 use crate::rows::tranche::{TrancheLife, TrancheRow};
 use crate::rows::wallet::Lapse;
 use crate::store::{LocalDamage, Store};
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::verdict::Draw;
 use crate::workspace::{Stop, WalletAt, Workspace};
 
@@ -35,6 +35,26 @@ pub const BOOKED_PER_TOUCH_MAX: u32 = 64;
 
 /// Most expired rows that one command adds up in one wallet: 10,000 take a few milliseconds.
 const LAPSED_PER_TOUCH_MAX: usize = 10_000;
+
+/// How far a look for the next time-out goes. Holds that were captured leave marks in a store: so many
+/// of them at most it walks over.
+const TIME_OUTS_AHEAD: Span = Span::from_secs(16);
+
+/// Up to where what is due in a wallet has been booked: nothing is due before.
+struct Cursor {
+    rows: Key,
+    time_outs: Key,
+}
+
+/// What is due next in a wallet.
+enum Next {
+    /// A hold times out.
+    TimeOut(HoldId),
+    /// A tranche expires or becomes active; for one that has a row of what is due, what it holds.
+    Tranche(DueKey, Option<Amount>),
+    /// Nothing so far: there is to be another look.
+    Look,
+}
 
 /// What came of booking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,26 +84,34 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let now = self.now();
         let mut items = 0;
         let wallet = self.wallet(at);
-        let mut from = keys::due_since(wallet.no, wallet.next_due_at);
+        let no = wallet.no;
+        let mut cursor = Cursor {
+            rows: keys::due_since(no, wallet.next_due_at),
+            time_outs: keys::hold_due_since(no, wallet.next_due_at),
+        };
         loop {
-            let next = self.next_due(at, &from)?;
-            let next_at = next.map_or(Time::NEVER, |(due, _)| due.at);
+            let next = self.next_due(at, &cursor)?;
+            let next_at = next.as_ref().map_or(Time::NEVER, |(at, _)| *at);
+            let more = next_at <= now;
+            // Items are booked in their order, and what booking them adds is due after them.
             match next {
-                Some((due, held)) if due.at <= now && items < limit => {
+                Some((_, Next::Tranche(due, held))) if more && items < limit => {
                     self.book(at, due, held)?;
-                    items += 1;
-                    // Items are booked in their order, and what booking them adds is due after them.
-                    from = keys::after(keys::due(self.wallet(at).no, due));
+                    cursor.rows = keys::after(keys::due(no, due));
+                }
+                Some((_, Next::TimeOut(hold))) if more && items < limit => {
+                    self.time_out(at, next_at, hold)?;
+                    cursor.time_outs = keys::after(keys::hold_due(no, next_at, hold));
                 }
                 _ => {
                     self.arm(at, next_at);
-                    let more = next_at <= now;
                     if !more && self.wallet(at).lapse.is_some() {
                         self.wallet_mut(at).lapse = None;
                     }
                     return Ok(Booked { items, more });
                 }
             }
+            items += 1;
         }
     }
 
@@ -129,9 +157,43 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         Ok(())
     }
 
-    /// What is due next, in the window or in a row, and for a row what it holds. `from`: there is no row
-    /// before this key.
-    fn next_due(&self, at: WalletAt, from: &[u8]) -> Result<Option<(DueKey, Option<Amount>)>, Stop> {
+    /// What is due next, and when.
+    fn next_due(&self, at: WalletAt, cursor: &Cursor) -> Result<Option<(Time, Next)>, Stop> {
+        let tranche = self.next_tranche(at, &cursor.rows)?;
+        let tranche = tranche.map(|(due, held)| (due.at, Next::Tranche(due, held)));
+        let time_out = self.next_time_out(at, &cursor.time_outs)?;
+        Ok(match (time_out, tranche) {
+            (Some(time_out), Some(tranche)) if tranche.0 < time_out.0 => Some(tranche),
+            (None, tranche) => tranche,
+            (time_out, _) => time_out,
+        })
+    }
+
+    /// Which hold times out next, from a key on.
+    fn next_time_out(&self, at: WalletAt, from: &[u8]) -> Result<Option<(Time, Next)>, Stop> {
+        let wallet = self.wallet(at);
+        let now = self.now();
+        let Some((begin, end)) = wallet.holds.spans().next() else { return Ok(None) };
+        if begin > now {
+            return Ok(Some((begin, Next::Look)));
+        }
+        let end = end.min(now.saturating_add(TIME_OUTS_AHEAD));
+        let begin = keys::hold_due_since(wallet.no, begin);
+        let from = from.max(begin.as_slice());
+        let rows = self.scan(from, &keys::hold_due_since(wallet.no, end), 1)?;
+        let Some((key, _)) = rows.first() else {
+            return match end > now {
+                true => Ok(Some((end, Next::Look))),
+                false => Err(LocalDamage::Missing("an open hold of a wallet").into()),
+            };
+        };
+        let (due, hold) = keys::parse_hold_due(key)?;
+        Ok(Some((due, Next::TimeOut(hold))))
+    }
+
+    /// Which tranche is due next, in the window or in a row, and for a row what it holds. `from`: there
+    /// is no row before this key.
+    fn next_tranche(&self, at: WalletAt, from: &[u8]) -> Result<Option<(DueKey, Option<Amount>)>, Stop> {
         let wallet = self.wallet(at);
         let expiring = wallet.window.iter().filter(|own| own.expires_at != Time::NEVER);
         let window = expiring
@@ -177,7 +239,8 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             }
             DueRank::Expiry => {
                 let lost = burn::close_expired(self, at, due.tranche, &tranche, held)?;
-                tranche.life = TrancheLife::Expired { lost };
+                tranche.life = TrancheLife::Expired;
+                tranche.expired.0 += lost.0;
                 self.wallet_mut(at).available.0 -= lost.0;
                 let draw =
                     Draw { tranche: due.tranche, kind: tranche.kind, amount: lost, left: Amount::ZERO };
@@ -192,6 +255,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             effective_at: due.at,
             amount,
             draws: &[draw],
+            hold: None,
             charge: Charge::default(),
             key: "",
             actor: "",
@@ -204,10 +268,14 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     }
 
     /// Adds up what has expired and is not booked. `false` where that would take too long, or where
-    /// an activation is among it.
+    /// an activation or a time-out is among it.
     fn count_lapsed(&mut self, at: WalletAt) -> Result<bool, Stop> {
         let wallet = self.wallet(at);
         let now = self.now();
+        let time_out = self.next_time_out(at, &keys::hold_due_since(wallet.no, wallet.next_due_at))?;
+        if time_out.is_some_and(|(due, _)| due <= now) {
+            return Ok(false);
+        }
         let from = match &wallet.lapse {
             Some(lapse) => keys::after(keys::due(wallet.no, lapse.through)),
             None => keys::due_since(wallet.no, wallet.next_due_at),

@@ -85,6 +85,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 effective_at: self.now(),
                 amount,
                 draws: &draws,
+                hold: None,
                 charge: Charge::default(),
                 key: header.key,
                 actor: header.actor,
@@ -122,8 +123,8 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 return Ok(Err(Reason::AlreadyExists));
             }
         }
-        let held = wallet.available.checked_add(wallet.pending);
-        let total = tranches.iter().try_fold(held, |sum, own| Some(sum?.checked_add(own.amount))).flatten();
+        let there = wallet.available.checked_add(wallet.pending).and_then(|sum| sum.checked_add(wallet.held));
+        let total = tranches.iter().try_fold(there, |sum, own| Some(sum?.checked_add(own.amount))).flatten();
         if total.is_none() {
             return Ok(Err(Reason::AmountOverflow));
         }

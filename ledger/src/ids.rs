@@ -1,6 +1,6 @@
 //! Identities: those that callers choose are text, those that the ledger allocates are numbers.
 //!
-//! Everything that a shard allocates (wallets, tranches, movements, operations) takes the next
+//! Everything that a shard allocates (wallets, tranches, holds, movements, operations) takes the next
 //! number of one counter, shifted left by 16 bits, with the allocating shard's tag below. So an id
 //! is unique over the cluster, sorts by creation within its shard, and keeps its meaning should the
 //! shard be split later. Shown to callers it is 13 letters of base 32 behind a prefix, of fixed
@@ -72,6 +72,11 @@ allocated_id!(
     /// A tranche.
     TrancheId,
     "trn_"
+);
+allocated_id!(
+    /// A hold.
+    HoldId,
+    "hld_"
 );
 allocated_id!(
     /// A record of the shard's journal: a movement or a life-cycle record.

@@ -13,7 +13,8 @@
 //!
 //! Where to look: what a caller may ask is in [`command`], what it is answered in [`verdict`]; the
 //! bytes of each row in [`rows`]; the order of judgement in [`apply`]; the burn order in
-//! [`rows::open`] and the walk along it in `burn`; expiry and activation in `due`; reads in
+//! [`rows::open`] and the walk along it in `burn`; holds in `hold`; time-outs, expiry and activation in
+//! `due`; reads in
 //! [`query`] and [`audit`].
 
 pub mod amount;
@@ -26,6 +27,7 @@ pub mod command;
 mod debit;
 mod due;
 mod grant;
+mod hold;
 pub mod ids;
 pub mod query;
 pub mod rows;

@@ -9,7 +9,8 @@ use crate::amount::Amount;
 use crate::burn;
 use crate::codec::Reader;
 use crate::command::TrancheKind;
-use crate::ids::{Customer, RecordId, TrancheId, WalletNo};
+use crate::ids::{Customer, HoldId, RecordId, TrancheId, WalletNo};
+use crate::rows::hold::{HoldRow, HoldStatus};
 use crate::rows::journal::{self, Movement, RUN_MOVEMENTS, Record};
 use crate::rows::keys;
 use crate::rows::open::OpenTranche;
@@ -29,6 +30,8 @@ pub struct WalletView {
     pub info: WalletInfo,
     /// Its figures at the ledger time of the read.
     pub balance: Balance,
+    /// How many open holds it has at the ledger time of the read.
+    pub open_holds: u64,
     /// How many movements it has, booked.
     pub movements: u64,
     /// The hash that its movements chain up to.
@@ -59,6 +62,8 @@ pub struct TrancheView {
     pub status: TrancheStatus,
     /// What may be spent of it.
     pub available: Amount,
+    /// What open holds have set aside of it.
+    pub held: Amount,
     /// What was spent of it.
     pub consumed: Amount,
     /// What lapsed of it.
@@ -135,6 +140,7 @@ pub fn wallet<S: Store + ?Sized>(
     Ok(WalletView {
         info: own.info(wallet),
         balance: own.balance(work.now()),
+        open_holds: own.holds.total(),
         movements: before.0,
         chain_head: before.1,
     })
@@ -225,18 +231,25 @@ fn view_tranche<S: Store + ?Sized>(
     let id = TrancheId(u64::from_be_bytes(*id));
     let tranche = TrancheRow::decode(row)?;
     let zero = Amount::ZERO;
-    let (status, available, consumed, expired) = match tranche.life {
-        TrancheLife::Scheduled => (TrancheStatus::Scheduled, zero, zero, zero),
-        TrancheLife::Expired { lost } => {
-            (TrancheStatus::Expired, zero, Amount(tranche.amount.0 - lost.0), lost)
-        }
+    let (held, expired) = (tranche.held, tranche.expired);
+    let (status, pending, available) = match tranche.life {
+        TrancheLife::Scheduled => (TrancheStatus::Scheduled, tranche.amount, zero),
+        TrancheLife::Expired => (TrancheStatus::Expired, zero, zero),
         TrancheLife::Open => {
             let open = burn::open_part(work, at, id, &tranche)?;
-            let status = if open > zero { TrancheStatus::Active } else { TrancheStatus::Exhausted };
-            (status, open, Amount(tranche.amount.0 - open.0), zero)
+            let used_up = open == zero && held == zero;
+            // One that was wholly held had nothing to be booked at its expiry.
+            let status = match tranche.expires_at <= work.now() {
+                true if !used_up || expired > zero => TrancheStatus::Expired,
+                _ if used_up => TrancheStatus::Exhausted,
+                _ => TrancheStatus::Active,
+            };
+            (status, zero, open)
         }
     };
-    Ok(TrancheView { id, tranche, status, available, consumed, expired })
+    let there = [pending, available, held, expired];
+    let consumed = Amount(tranche.amount.0 - there.iter().map(|part| part.0).sum::<i128>());
+    Ok(TrancheView { id, tranche, status, available, held, consumed, expired })
 }
 
 /// A tranche that counts in a balance: active with something available, or scheduled.
@@ -248,6 +261,8 @@ pub struct OpenView {
     pub kind: TrancheKind,
     /// What may be spent of it now.
     pub available: Amount,
+    /// What open holds have set aside of it.
+    pub held: Amount,
     /// What will be, once it is active.
     pub pending: Amount,
     /// Until when, [`Time::NEVER`] for ever.
@@ -267,6 +282,7 @@ pub fn open_tranches<S: Store + ?Sized>(
         id: tranche.id,
         kind: tranche.kind,
         available: tranche.available,
+        held: Amount::ZERO,
         pending: Amount::ZERO,
         expires_at: tranche.expires_at,
     };
@@ -287,13 +303,140 @@ pub fn open_tranches<S: Store + ?Sized>(
                 let row = work.get(&keys::tranche(own.no, due.tranche))?;
                 let row = TrancheRow::decode(&row.ok_or(LocalDamage::Missing("a scheduled tranche"))?)?;
                 let (kind, pending, expires_at) = (row.kind, row.amount, row.expires_at);
-                let view = OpenView { id: due.tranche, kind, available: Amount::ZERO, pending, expires_at };
+                let zero = Amount::ZERO;
+                let id = due.tranche;
+                let view = OpenView { id, kind, available: zero, held: zero, pending, expires_at };
                 found.insert(due.tranche, view);
             }
             Ok(())
         })?;
     }
+    if own.held > Amount::ZERO {
+        for (_, row) in open_holds_at(&work, at, usize::MAX)? {
+            for pin in row.parts.iter().filter(|part| part.wallet_no == own.no).flat_map(|part| &part.pins) {
+                let view = found.entry(pin.tranche).or_insert(OpenView {
+                    id: pin.tranche,
+                    kind: pin.kind,
+                    available: Amount::ZERO,
+                    held: Amount::ZERO,
+                    pending: Amount::ZERO,
+                    expires_at: pin.expires_at,
+                });
+                view.held.0 += pin.amount.0;
+            }
+        }
+    }
     Ok(found.into_values().collect())
+}
+
+/// A hold as a read shows it, with its status at the ledger time of the read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldView {
+    /// Its id.
+    pub id: HoldId,
+    /// What it has set aside, and what became of it.
+    pub hold: HoldRow,
+}
+
+impl HoldView {
+    fn at(id: HoldId, mut hold: HoldRow, now: Time) -> HoldView {
+        hold.state = hold.state.at(now);
+        if hold.state.status != HoldStatus::Open {
+            hold.parts.iter_mut().for_each(|part| part.pins.clear());
+        }
+        HoldView { id, hold }
+    }
+}
+
+/// One hold of a customer at `now`; `None` where the customer has no such hold.
+pub fn hold<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    id: HoldId,
+    now: Time,
+) -> Result<Option<HoldView>, ReadError> {
+    let mut work = Workspace::open(store, 0)?;
+    if work.customer(&keys::customer(customer))?.is_none() {
+        return Err(ReadError::NotFound(NotFound::Customer));
+    }
+    let Some(hold) = work.hold_row(id)? else { return Ok(None) };
+    for part in &hold.parts {
+        if work.wallet_of_part(customer, part)?.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(HoldView::at(id, hold, work.meta.last_time.max(now))))
+}
+
+/// The holds that have set something aside in a wallet, in order of placement, from the one after
+/// `after`; or, `backwards`, from the one before it.
+pub fn holds<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    wallet: &str,
+    now: Time,
+    after: Option<HoldId>,
+    backwards: bool,
+    limit: usize,
+) -> Result<Vec<HoldView>, ReadError> {
+    let (work, at) = settled(store, customer, wallet, now)?;
+    let prefix = keys::holds_of(work.wallet(at).no);
+    let (mut from, mut until) = (prefix.clone(), keys::end_of(&prefix));
+    match after {
+        Some(id) if backwards => until = keys::hold_of(work.wallet(at).no, id),
+        Some(id) => from = keys::after(keys::hold_of(work.wallet(at).no, id)),
+        None => {}
+    }
+    // No command runs here, and these rows are written once: the store has all of them.
+    let mut ids = Vec::new();
+    let visit = &mut |key: &[u8], _: &[u8]| {
+        ids.extend(key.last_chunk::<8>().map(|id| HoldId(u64::from_be_bytes(*id))));
+        ids.len() < limit
+    };
+    let scanned = match backwards {
+        false => store.scan(&from, &until, visit),
+        true => store.scan_back(&from, &until, visit),
+    };
+    scanned.map_err(LocalDamage::from)?;
+    let mut views = Vec::with_capacity(ids.len());
+    for id in ids {
+        let hold = work.hold_row(id)?.ok_or(LocalDamage::Missing("a hold"))?;
+        views.push(HoldView::at(id, hold, work.now()));
+    }
+    Ok(views)
+}
+
+/// The open holds of a wallet at `now`, up to `limit`, the first to time out first.
+pub fn open_holds<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    wallet: &str,
+    now: Time,
+    limit: usize,
+) -> Result<Vec<HoldView>, ReadError> {
+    let (work, at) = settled(store, customer, wallet, now)?;
+    let found = open_holds_at(&work, at, limit)?;
+    Ok(found.into_iter().map(|(id, hold)| HoldView::at(id, hold, work.now())).collect())
+}
+
+fn open_holds_at<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    at: WalletAt,
+    limit: usize,
+) -> Result<Vec<(HoldId, HoldRow)>, ReadError> {
+    let wallet = work.wallet(at);
+    let mut found = Vec::new();
+    for (begin, end) in wallet.holds.spans() {
+        let (begin, end) = (keys::hold_due_since(wallet.no, begin), keys::hold_due_since(wallet.no, end));
+        for (key, _) in work.scan(&begin, &end, limit - found.len())? {
+            let (_, id) = keys::parse_hold_due(&key)?;
+            found.push((id, work.hold_row(id)?.ok_or(LocalDamage::Missing("an open hold"))?));
+        }
+        if found.len() == limit {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 fn for_each_row<S: Store + ?Sized>(
@@ -471,7 +614,7 @@ fn movement<S: Store + ?Sized>(
     let row = work.get(&keys::record(id))?.ok_or(LocalDamage::Missing("a movement"))?;
     match Record::decode(id, &row)? {
         Record::Movement(movement) => Ok((movement, row)),
-        Record::Wallet(_) => Err(LocalDamage::Missing("a movement").into()),
+        Record::Wallet(_) | Record::Hold(_) => Err(LocalDamage::Missing("a movement").into()),
     }
 }
 

@@ -6,7 +6,8 @@
 
 use crate::amount::Amount;
 use crate::command::{BurnPolicy, ChargeScope, TrancheKind};
-use crate::ids::{OperationId, RecordId, TrancheId};
+use crate::ids::{HoldId, OperationId, RecordId, TrancheId};
+use crate::rows::hold::HoldState;
 use crate::rows::journal::{MovementKind, MovementStatus};
 use crate::time::Time;
 
@@ -80,8 +81,11 @@ pub enum Effect {
         balances: Vec<WalletBalance>,
         /// For a debit: what the same debit could still draw from those wallets, all tranches that
         /// fit its charge counted (of scoped tranches beyond a wallet's first eight, the first
-        /// 1,000 in burn order). `None` for a grant.
+        /// 1,000 in burn order). For a hold and what is done with it likewise, by its payer. `None`
+        /// for a grant.
         remaining: Option<Amount>,
+        /// For a command about a hold: the hold as it is after. In a box: most answers have none.
+        hold: Option<Box<(HoldId, HoldState)>>,
     },
 }
 
@@ -238,4 +242,12 @@ reasons! {
     InsufficientCredits = 10, "INSUFFICIENT_CREDITS";
     /// An expiry is not after its effective time, or is past.
     InvalidArgument = 11, "INVALID_ARGUMENT";
+    /// The customer has no such hold.
+    HoldNotFound = 12, "HOLD_NOT_FOUND";
+    /// The hold has timed out.
+    HoldExpired = 13, "HOLD_EXPIRED";
+    /// The hold was captured or released before.
+    HoldClosed = 14, "HOLD_CLOSED";
+    /// The tranche, or one that the hold has pinned, is not active any more.
+    TrancheNotActive = 15, "TRANCHE_NOT_ACTIVE";
 }

@@ -62,6 +62,8 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             window: Vec::new(),
             overflow: None,
             lapse: None,
+            held: crate::amount::Amount::ZERO,
+            holds: crate::rows::wallet::HoldCounts::default(),
         };
         customer.wallets.push(WalletEntry {
             no,

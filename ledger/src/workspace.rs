@@ -6,6 +6,7 @@
 use indexmap::IndexMap;
 use xxhash_rust::xxh3::Xxh3Builder;
 
+use crate::amount::Amount;
 use crate::cache::WalletCache;
 use crate::codec::Damage;
 use crate::ids::{OperationId, RecordId};
@@ -236,7 +237,7 @@ impl<'s, S: Store + ?Sized> Workspace<'s, S> {
             number: wallet.movements,
             previous: wallet.last_movement,
             booked_at,
-            settled_after: wallet.available,
+            settled_after: Amount(wallet.available.0 + wallet.held.0),
             balance_after,
         };
         let row = journal::encode_movement(&place, movement);

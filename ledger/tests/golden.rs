@@ -6,22 +6,28 @@ use std::sync::Arc;
 
 use purser_ledger::amount::{Amount, Asset, Decimal};
 use purser_ledger::command::{
-    Batch, BatchEncoder, BurnPolicy, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit, Expiry,
-    Grant, Header, Item, Operation, Payer, TrancheKind, TrancheSpec,
+    Batch, BatchEncoder, BurnPolicy, Capture, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit,
+    Expiry, ExtendHold, Grant, Header, Hold, Item, Operation, Payer, Release, TrancheKind, TrancheSpec,
+    encode_body,
 };
-use purser_ledger::ids::{Customer, OperationId, RecordId, TrancheId, WalletNo};
+use purser_ledger::ids::{Customer, HoldId, OperationId, RecordId, TrancheId, WalletNo};
 use purser_ledger::rows::customer::{CustomerRow, WalletEntry};
+use purser_ledger::rows::hold::{HoldPart, HoldRow, HoldState, HoldStatus, Pin};
 use purser_ledger::rows::journal::{
-    Movement, MovementKind, MovementStatus, NewMovement, Place, Record, WalletRecord, encode_movement,
+    HoldRecord, Movement, MovementKind, MovementStatus, NewMovement, Place, Record, WalletRecord,
+    encode_movement,
 };
 use purser_ledger::rows::keys::{self, DueKey, DueRank};
-use purser_ledger::rows::memo::{Memo, Outcome};
+use purser_ledger::rows::memo::{HoldMemo, Memo, Outcome};
 use purser_ledger::rows::meta::Meta;
 use purser_ledger::rows::open::{Charge, Class, OpenTranche};
 use purser_ledger::rows::tranche::{TrancheLife, TrancheRow};
-use purser_ledger::rows::wallet::{Lapse, Overflow, Wallet};
+use purser_ledger::rows::wallet::{HoldCounts, Lapse, Overflow, Wallet};
 use purser_ledger::time::{Span, Time};
 use purser_ledger::verdict::{Balance, Denial, Draw, Reason, Shortage, WalletInfo};
+
+/// Pieces of hexadecimal or quoted text, each with the field that it stands for.
+type Pieces<'a> = &'a [(&'a str, &'a str)];
 
 /// Bytes from pieces of hexadecimal and of quoted text, each with the field that it stands for.
 fn bytes(pieces: &[(&str, &str)]) -> Vec<u8> {
@@ -61,6 +67,9 @@ fn keys_keep_their_bytes() {
     let at = ("0000000000000009", "due");
     assert_eq!(keys::due(no, due), bytes(&[("'X", "table"), number, at, ("01", "expiry"), id]));
     assert_eq!(keys::due_wallet(Time(9), no), bytes(&[("'D", "table"), at, number]));
+    assert_eq!(keys::hold(HoldId(0x0304)), bytes(&[("'H", "table"), id]));
+    assert_eq!(keys::hold_of(no, HoldId(0x0304)), bytes(&[("'L", "table"), number, id]));
+    assert_eq!(keys::hold_due(no, Time(9), HoldId(0x0304)), bytes(&[("'Y", "table"), number, at, id]));
     assert_eq!(keys::external_reference(no, "inv"), bytes(&[("'E", "table"), number, ("'inv", "reference")]));
     assert_eq!(keys::record(RecordId(0x0304)), bytes(&[("'J", "table"), id]));
     assert_eq!(keys::run(no, 9), bytes(&[("'S", "table"), number, at]));
@@ -113,6 +122,10 @@ const OPEN_TRANCHE: &[(&str, &str)] = &[
 
 #[test]
 fn the_row_of_a_wallet_keeps_its_bytes() {
+    let mut holds = HoldCounts::default();
+    for span in [1, 3, 3] {
+        holds.add(Time(span << 28)).expect("a count");
+    }
     let wallet = Wallet {
         no: WalletNo(0x0102),
         asset_code: "credits".into(),
@@ -137,11 +150,13 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
             through: DueKey { at: Time(9), rank: DueRank::Expiry, tranche: TrancheId(0x0304) },
             amount: Amount(1),
         }),
+        held: Amount(7),
+        holds,
     };
     let head = "ab".repeat(32);
     let mut expected = bytes(&[
         ("01", "version"),
-        ("0d", "frozen 1, overflow 4, lapse 8"),
+        ("1d", "frozen 1, overflow 4, lapse 8, holds 16"),
         ("82 02", "number 0x102"),
         ("07", "length"),
         ("'credits", "asset code"),
@@ -167,6 +182,10 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
         ("01", "expiry"),
         ("84 06", "tranche"),
         ("01", "amount"),
+        ("07", "held"),
+        ("02", "holds time out in two spans of 2^28 microseconds"),
+        ("01 01", "in the first one"),
+        ("02 02", "two further on, two"),
     ]));
     assert_eq!(wallet.encode(), expected);
     assert_eq!(Wallet::decode(&expected), Ok(wallet));
@@ -197,6 +216,7 @@ fn the_row_of_a_movement_keeps_its_bytes() {
         effective_at: Time(200),
         amount: Amount(-5),
         draws: &draws,
+        hold: Some(HoldId(0x0506)),
         charge: Charge { charge_type: Some(ChargeType::Usage), feature: Some("chat") },
         key: "k1",
         actor: "a",
@@ -207,7 +227,7 @@ fn the_row_of_a_movement_keeps_its_bytes() {
     let expected = bytes(&[
         ("01 02", "version, movement"),
         ("02", "consumed"),
-        ("7e", "effective 2, actor 4, reason 8, reference 16, metadata 32, feature 64"),
+        ("fe 01", "effective 2, actor 4, reason 8, reference 16, metadata 32, feature 64, hold 128"),
         ("11", "burn order 1, usage 1 << 4"),
         ("82 02", "wallet no"),
         ("02", "number"),
@@ -224,6 +244,7 @@ fn the_row_of_a_movement_keeps_its_bytes() {
         ("a7 02", "left"),
         ("02", "length"),
         ("'k1", "key"),
+        ("86 0a", "hold"),
         ("04", "length"),
         ("'chat", "feature"),
         ("01", "length"),
@@ -251,6 +272,7 @@ fn the_row_of_a_movement_keeps_its_bytes() {
         settled_after: Amount(295),
         balance_after,
         draws: draws.to_vec(),
+        hold: Some(HoldId(0x0506)),
         charge_type: Some(ChargeType::Usage),
         feature: "chat".to_owned(),
         key: "k1".to_owned(),
@@ -289,8 +311,10 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
     assert_eq!(CustomerRow::decode(&expected), Ok(customer));
 
     let tranche = TrancheRow {
-        life: TrancheLife::Expired { lost: Amount(300) },
+        life: TrancheLife::Expired,
         amount: Amount(400),
+        held: Amount(7),
+        expired: Amount(300),
         kind: TrancheKind::Plan,
         priority: 100,
         scope: ChargeScope::Any,
@@ -307,7 +331,7 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
     };
     let expected = bytes(&[
         ("01", "version"),
-        ("03 ac 02", "expired, 300 lost"),
+        ("1b 07 ac 02", "expired 3, held 8, some of it expired 16; 7, 300"),
         ("90 03", "amount 400"),
         ("01 64 00", "plan, priority, any"),
         ("01", "effective at"),
@@ -337,6 +361,7 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
             operation: OperationId(0x0304),
             records: 1,
             remaining: Some(Amount(5)),
+            hold: None,
             bystanders: vec![],
         },
     };
@@ -416,6 +441,194 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
     ]);
     assert_eq!(record.encode(), expected);
     assert_eq!(Record::decode(RecordId(1), &expected), Ok(Record::Wallet(record)));
+}
+
+fn hold_state() -> HoldState {
+    HoldState {
+        status: HoldStatus::Captured,
+        created_at: Time(1),
+        expires_at: Time(300),
+        amount: Amount(9),
+        captured: Amount(4),
+        released: Amount(5),
+        excess: Amount(2),
+    }
+}
+
+const HOLD_STATE: &[(&str, &str)] =
+    &[("02", "captured"), ("01", "created at"), ("ac 02", "expires at 300"), ("09 04 05 02", "its figures")];
+
+#[test]
+fn the_rows_of_a_hold_keep_their_bytes() {
+    let pin = |expires_at| Pin {
+        tranche: TrancheId(0x0304),
+        kind: TrancheKind::Purchased,
+        amount: Amount(300),
+        expires_at,
+    };
+    let hold = HoldRow {
+        state: hold_state(),
+        asset: Some(("c".to_owned(), 2)),
+        charge_type: Some(ChargeType::Usage),
+        feature: Some("chat".to_owned()),
+        reason_code: "r".to_owned(),
+        reference: "q".to_owned(),
+        metadata: vec![("m".to_owned(), "n".to_owned())],
+        parts: vec![HoldPart {
+            wallet_no: WalletNo(0x0102),
+            wallet: "main".to_owned(),
+            closed: true,
+            pins: vec![pin(Time(128)), pin(Time::NEVER)],
+        }],
+    };
+    let mut expected = bytes(&[("01", "version")]);
+    expected.extend(bytes(HOLD_STATE));
+    expected.extend(bytes(&[
+        ("01 01", "of a customer in an asset; length"),
+        ("'c", "asset code"),
+        ("02", "scale"),
+        ("01", "usage"),
+        ("01 04", "a feature; length"),
+        ("'chat", "feature"),
+        ("01", "length"),
+        ("'r", "reason"),
+        ("01", "length"),
+        ("'q", "reference"),
+        ("01 01", "one pair; length"),
+        ("'m", "name"),
+        ("01", "length"),
+        ("'n", "value"),
+        ("01", "one part"),
+        ("82 02 04", "wallet no; length"),
+        ("'main", "wallet"),
+        ("01", "closed"),
+        ("02", "two pins"),
+        ("84 06 06 ac 02 81 01", "tranche, purchased, 300, expires at 128, plus one"),
+        ("84 06 06 ac 02 00", "tranche, purchased, 300, never"),
+    ]));
+    assert_eq!(hold.encode(), expected);
+    assert_eq!(HoldRow::decode(&expected), Ok(hold));
+
+    let record = HoldRecord {
+        hold: HoldId(0x0506),
+        booked_at: Time(128),
+        state: hold_state(),
+        reason_code: "r".to_owned(),
+        key: "k1".to_owned(),
+        actor: String::new(),
+    };
+    let mut expected = bytes(&[("01 03", "version, hold record"), ("86 0a", "hold"), ("80 01", "booked at")]);
+    expected.extend(bytes(HOLD_STATE));
+    expected.extend(bytes(&[
+        ("01", "length"),
+        ("'r", "reason"),
+        ("02", "length"),
+        ("'k1", "key"),
+        ("00", "no actor"),
+    ]));
+    assert_eq!(record.encode(), expected);
+    assert_eq!(Record::decode(RecordId(1), &expected), Ok(Record::Hold(record)));
+
+    let memo = Memo {
+        expires_at: Time(0x0102),
+        fingerprint: [0xcd; 16],
+        outcome: Outcome::Applied {
+            operation: OperationId(0x0304),
+            records: 1,
+            remaining: Some(Amount(5)),
+            hold: Some(Box::new(HoldMemo { id: HoldId(0x0506), state: hold_state(), places: vec![1, 0] })),
+            bystanders: vec![],
+        },
+    };
+    let print = "cd".repeat(16);
+    let mut expected = bytes(&[
+        ("01", "version"),
+        ("0201000000000000", "expires at, little-endian"),
+        (&print, "fingerprint"),
+        ("04", "applied, about a hold"),
+        ("84 06", "operation"),
+        ("01", "one record"),
+        ("0a", "remaining 5, zigzag"),
+        ("86 0a", "hold"),
+    ]);
+    expected.extend(bytes(HOLD_STATE));
+    expected.extend(bytes(&[("02 01 00", "two wallets, the second one first"), ("00", "no bystanders")]));
+    assert_eq!(memo.encode(), expected);
+    assert_eq!(Memo::decode(&expected), Ok(memo));
+}
+
+#[test]
+fn the_bodies_of_commands_about_holds_keep_their_bytes() {
+    let who = [("07", "length"), ("'default", "namespace"), ("04", "length"), ("'acme", "customer")];
+    let texts = [
+        ("01", "length"),
+        ("'r", "reason"),
+        ("01", "length"),
+        ("'q", "reference"),
+        ("01 01", "one pair; length"),
+        ("'m", "name"),
+        ("01", "length"),
+        ("'n", "value"),
+    ];
+    let (reason_code, reference, metadata) = ("r", "q", vec![("m", "n")]);
+    let hold = HoldId(0x0506);
+    let place = Hold {
+        payer: Payer::Wallet("main"),
+        amount: Decimal::parse("12.5").unwrap(),
+        ttl: Some(Span(300)),
+        charge_type: None,
+        feature: None,
+        reason_code,
+        reference,
+        metadata: metadata.clone(),
+    };
+    let capture = Capture {
+        hold,
+        amount: Some(Decimal::parse("3").unwrap()),
+        keep_open: true,
+        reason_code,
+        reference,
+        metadata: metadata.clone(),
+    };
+    let placed = [
+        ("05", "hold"),
+        ("00 04", "by wallet; length"),
+        ("'main", "wallet"),
+        ("01 7e", "one decimal place, 125 units plus one"),
+        ("ac 02", "for 300 microseconds"),
+        ("00 00", "no charge type, no feature"),
+    ];
+    let captured = [("07", "capture"), ("86 0a", "hold"), ("01 00 04", "3, plus one"), ("01", "keep open")];
+    let all = Capture { amount: None, keep_open: false, ..capture.clone() };
+    let extended =
+        [("06", "extend"), ("86 0a", "hold"), ("ac 02", "for 300"), ("01", "length"), ("'r", "reason")];
+    let bodies: [(Operation<'_>, Pieces<'_>, bool); 5] = [
+        (Operation::Hold(place), &placed, true),
+        (Operation::ExtendHold(ExtendHold { hold, ttl: Span(300), reason_code }), &extended, false),
+        (Operation::Capture(capture), &captured, true),
+        (Operation::Capture(all), &[("07 86 0a 00 00", "capture all of the hold, and close it")], true),
+        (
+            Operation::Release(Release { hold, reason_code, reference, metadata }),
+            &[("08 86 0a", "release")],
+            true,
+        ),
+    ];
+    for (operation, own, with_texts) in bodies {
+        let command = Command { header: header(), operation };
+        let mut expected = bytes(&who);
+        expected.extend(bytes(own));
+        if with_texts {
+            expected.extend(bytes(&texts));
+        }
+        let mut body = Vec::new();
+        encode_body(&mut body, &command);
+        assert_eq!(body, expected, "{:?}", command.operation);
+        let mut encoder = BatchEncoder::new();
+        encoder.push(&command);
+        let encoded = encoder.finish(Time(1));
+        let batch = Batch::decode(&encoded).expect("a batch");
+        assert_eq!(batch.items, [Item::Command { command, body: &body }]);
+    }
 }
 
 #[test]

@@ -66,6 +66,14 @@ calls! {
     Grant = grant(GrantRequest) -> GrantResponse;
     /// Debits.
     Debit = debit(DebitRequest) -> DebitResponse;
+    /// Sets credits aside.
+    Hold = hold(HoldRequest) -> HoldResponse;
+    /// Gives a hold more time.
+    ExtendHold = extend_hold(ExtendHoldRequest) -> ExtendHoldResponse;
+    /// Spends what a hold has set aside.
+    Capture = capture(CaptureRequest) -> CaptureResponse;
+    /// Gives back what a hold has set aside.
+    Release = release(ReleaseRequest) -> ReleaseResponse;
     /// Reads balances.
     GetBalance = get_balance(GetBalanceRequest) -> GetBalanceResponse;
     /// Reads movements.
@@ -77,12 +85,7 @@ calls! {
 impl Request {
     /// Whether it may change something.
     pub fn is_write(&self) -> bool {
-        match self {
-            Request::CreateWallet(_) | Request::FreezeWallet(_) | Request::Grant(_) | Request::Debit(_) => {
-                true
-            }
-            Request::GetBalance(_) | Request::ListMovements(_) | Request::Audit(_) => false,
-        }
+        !matches!(self, Request::GetBalance(_) | Request::ListMovements(_) | Request::Audit(_))
     }
 
     /// Whose it is.
@@ -92,6 +95,10 @@ impl Request {
             Request::FreezeWallet(request) => &request.customer,
             Request::Grant(request) => &request.customer,
             Request::Debit(request) => &request.customer,
+            Request::Hold(request) => &request.customer,
+            Request::ExtendHold(request) => &request.customer,
+            Request::Capture(request) => &request.customer,
+            Request::Release(request) => &request.customer,
             Request::GetBalance(request) => &request.customer,
             Request::ListMovements(request) => &request.customer,
             Request::Audit(request) => &request.customer,
@@ -109,6 +116,10 @@ impl Request {
             Request::FreezeWallet(request) => commands::freeze_wallet(request, now),
             Request::Grant(request) => commands::grant(request, now),
             Request::Debit(request) => commands::debit(request, now),
+            Request::Hold(request) => commands::hold(request, now),
+            Request::ExtendHold(request) => commands::extend_hold(request, now),
+            Request::Capture(request) => commands::capture(request, now),
+            Request::Release(request) => commands::release(request, now),
             Request::GetBalance(_) | Request::ListMovements(_) | Request::Audit(_) => return None,
         };
         Some(command.expect("callers send what is well formed"))

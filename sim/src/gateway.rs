@@ -49,6 +49,10 @@ impl Gateway {
             Request::FreezeWallet(own) => self.told(self.client.freeze_wallet(own.clone()).await, own),
             Request::Grant(own) => self.told(self.client.grant(own.clone()).await, own),
             Request::Debit(own) => self.told(self.client.debit(own.clone()).await, own),
+            Request::Hold(own) => self.told(self.client.hold(own.clone()).await, own),
+            Request::ExtendHold(own) => self.told(self.client.extend_hold(own.clone()).await, own),
+            Request::Capture(own) => self.told(self.client.capture(own.clone()).await, own),
+            Request::Release(own) => self.told(self.client.release(own.clone()).await, own),
             Request::GetBalance(own) => self.read(self.client.get_balance(own).await.err()),
             Request::ListMovements(own) => self.read(self.client.list_movements(own).await.err()),
             Request::Audit(own) => self.read(self.client.audit(own).await.err()),
@@ -62,6 +66,10 @@ impl Gateway {
             Request::FreezeWallet(own) => self.told(self.client.resolve(own.clone()).await, own),
             Request::Grant(own) => self.told(self.client.resolve(own.clone()).await, own),
             Request::Debit(own) => self.told(self.client.resolve(own.clone()).await, own),
+            Request::Hold(own) => self.told(self.client.resolve(own.clone()).await, own),
+            Request::ExtendHold(own) => self.told(self.client.resolve(own.clone()).await, own),
+            Request::Capture(own) => self.told(self.client.resolve(own.clone()).await, own),
+            Request::Release(own) => self.told(self.client.resolve(own.clone()).await, own),
             Request::GetBalance(_) | Request::ListMovements(_) | Request::Audit(_) => None,
         }
     }
@@ -116,6 +124,10 @@ writes! {
     FreezeWallet(FreezeWalletRequest) -> FreezeWalletResponse,
     Grant(GrantRequest) -> GrantResponse,
     Debit(DebitRequest) -> DebitResponse,
+    Hold(HoldRequest) -> HoldResponse,
+    ExtendHold(ExtendHoldRequest) -> ExtendHoldResponse,
+    Capture(CaptureRequest) -> CaptureResponse,
+    Release(ReleaseRequest) -> ReleaseResponse,
 }
 
 /// The library's way to the network. Keeps every attempt, each debit of a batch by itself.

@@ -157,6 +157,10 @@ pub fn receipt(response: &Response) -> Option<&v1::Receipt> {
         Response::FreezeWallet(done) => done.receipt.as_ref(),
         Response::Grant(done) => done.receipt.as_ref(),
         Response::Debit(done) => done.receipt.as_ref(),
+        Response::Hold(done) => done.receipt.as_ref(),
+        Response::ExtendHold(done) => done.receipt.as_ref(),
+        Response::Capture(done) => done.receipt.as_ref(),
+        Response::Release(done) => done.receipt.as_ref(),
         Response::GetBalance(_) | Response::ListMovements(_) | Response::Audit(_) => None,
     }
 }

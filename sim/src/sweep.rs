@@ -23,7 +23,7 @@ const FAULTS_MIN: u64 = 3;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
-const MARKS: [&str; 27] = [
+const MARKS: [&str; 33] = [
     "applied",
     "replayed",
     "read",
@@ -33,6 +33,12 @@ const MARKS: [&str; 27] = [
     "IDEMPOTENCY_KEY_REUSED",
     "KEY_TOO_OLD",
     "WALLET_FROZEN",
+    "HOLD_CLOSED",
+    "HOLD_EXPIRED",
+    "HOLD_NOT_FOUND",
+    "hold: captured beyond it",
+    "hold: over several wallets",
+    "hold: timed out",
     "blow: black-out",
     "blow: clock jump",
     "blow: failed sync",

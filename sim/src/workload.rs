@@ -16,7 +16,7 @@ use purser_node::cluster::{NodeId, ShardMap};
 use purser_node::peer::Transport;
 use purser_proto::v1;
 
-use crate::call::Request;
+use crate::call::{Request, Response};
 use crate::dice::Dice;
 use crate::front;
 use crate::gateway::Gateway;
@@ -27,7 +27,11 @@ use crate::trace::now;
 
 /// Most tranches that are asked for in one wallet: fewer than one command books when they are due,
 /// so that no command ever meets a backlog.
-const TRANCHES_PER_WALLET_MAX: u64 = 50;
+const TRANCHES_PER_WALLET_MAX: u64 = 36;
+/// Most holds that are asked for of one customer, for the same reason.
+const HOLDS_PER_CUSTOMER_MAX: usize = 24;
+/// The holds of a customer that callers reach for: the last ones, so that they meet.
+const HOLDS_AT_HAND: usize = 5;
 /// Attempts of all callers together: the model takes quadratic time.
 const ATTEMPTS_OF_ALL_MAX: usize = 5_000;
 /// How often a request is sent before it is left for the end.
@@ -68,6 +72,8 @@ pub struct Callers {
     attempts: Mutex<Vec<Attempt>>,
     told: Mutex<Vec<Told>>,
     tranches: Mutex<BTreeMap<(String, String), u64>>,
+    /// The holds of each customer: how many were asked for, and those that callers heard of.
+    holds: Mutex<BTreeMap<String, (usize, Vec<String>)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,6 +91,7 @@ impl Callers {
             attempts: Mutex::default(),
             told: Mutex::default(),
             tranches: Mutex::default(),
+            holds: Mutex::default(),
         }
     }
 
@@ -109,7 +116,18 @@ impl Callers {
 
     /// Keeps an attempt.
     pub fn note(&self, attempt: Attempt) {
+        self.hear_of_hold(&attempt);
         lock(&self.attempts).push(attempt);
+    }
+
+    fn hear_of_hold(&self, attempt: &Attempt) {
+        let Answered::Done(response) = &attempt.answer else { return };
+        let Response::Hold(v1::HoldResponse { hold: Some(hold), .. }) = &**response else { return };
+        let mut holds = lock(&self.holds);
+        let (_, known) = holds.entry(attempt.request.customer().id.to_owned()).or_default();
+        if !known.contains(&hold.hold_id) {
+            known.push(hold.hold_id.clone());
+        }
     }
 
     /// Keeps what a gateway was told.
@@ -316,6 +334,8 @@ impl Client {
             }
             3..=4 => self.freeze_wallet(customer),
             5..=20 => self.grant(customer),
+            21..=34 => self.hold(customer),
+            35..=54 => self.about_hold(customer),
             _ => self.debit(customer),
         };
         self.sent.push(request.clone());
@@ -377,6 +397,84 @@ impl Client {
             tranches,
             ..Default::default()
         })
+    }
+
+    fn hold(&mut self, customer: String) -> Request {
+        {
+            let mut holds = lock(&self.callers.holds);
+            let (asked, _) = holds.entry(customer.clone()).or_default();
+            if *asked >= HOLDS_PER_CUSTOMER_MAX {
+                drop(holds);
+                return self.debit(customer);
+            }
+            *asked += 1;
+        }
+        let payer = match self.dice.chance(300) {
+            true => v1::hold_request::Payer::Asset(credits()),
+            false => v1::hold_request::Payer::Wallet(self.wallet()),
+        };
+        let usage = self.dice.chance(400);
+        Request::Hold(v1::HoldRequest {
+            customer,
+            idempotency_key: self.key(),
+            payer: Some(payer),
+            amount: self.dice.within(1..=60).to_string(),
+            ttl: Some(seconds(self.dice.within(1..=20))),
+            charge_type: if usage { v1::ChargeType::Usage.into() } else { 0 },
+            feature: if self.dice.chance(300) {
+                self.dice.pick(&FEATURES).to_string()
+            } else {
+                String::new()
+            },
+            ..Default::default()
+        })
+    }
+
+    /// Something about a hold of a customer: now and then about another customer's, or about one that
+    /// never was.
+    fn about_hold(&mut self, customer: String) -> Request {
+        let known = match self.dice.chance(950) {
+            true => lock(&self.callers.holds).get(&customer).map(|(_, known)| known.clone()),
+            false => lock(&self.callers.holds).values().next().map(|(_, known)| known.clone()),
+        };
+        let known = known.unwrap_or_default();
+        let at_hand = &known[known.len().saturating_sub(HOLDS_AT_HAND)..];
+        let hold_id = match at_hand.is_empty() || self.dice.chance(10) {
+            true => purser_ledger::ids::HoldId(u64::MAX).to_string(),
+            false => self.dice.pick(at_hand).clone(),
+        };
+        let idempotency_key = self.key();
+        match self.dice.within(0..=9) {
+            0..=1 => Request::ExtendHold(v1::ExtendHoldRequest {
+                customer,
+                idempotency_key,
+                hold_id,
+                ttl: Some(seconds(self.dice.within(1..=30))),
+                ..Default::default()
+            }),
+            2..=3 => Request::Release(v1::ReleaseRequest {
+                customer,
+                idempotency_key,
+                hold_id,
+                ..Default::default()
+            }),
+            _ => {
+                let keep_open = self.dice.chance(500);
+                let amount = match self.dice.within(0..=4) {
+                    0 => String::new(),
+                    1 if !keep_open => "0".to_owned(),
+                    _ => self.dice.within(1..=40).to_string(),
+                };
+                Request::Capture(v1::CaptureRequest {
+                    customer,
+                    idempotency_key,
+                    hold_id,
+                    amount,
+                    keep_open,
+                    ..Default::default()
+                })
+            }
+        }
     }
 
     fn tranche(&mut self) -> v1::TrancheSpec {
@@ -451,4 +549,8 @@ fn credits() -> v1::Asset {
 /// The true time of day.
 fn wall_us() -> u64 {
     Clock::System.now().0
+}
+
+fn seconds(seconds: u64) -> prost_types::Duration {
+    prost_types::Duration { seconds: seconds as i64, nanos: 0 }
 }

@@ -8,6 +8,26 @@ use purser_client::{Outcome, Unknown, v1};
 
 use crate::node::{Running, available, debit, fresh_customer, wallet_with};
 
+/// A hold on the wallet `main`, under a key of the client's choice.
+fn hold(customer: &str, amount: &str) -> v1::HoldRequest {
+    v1::HoldRequest {
+        customer: customer.to_owned(),
+        payer: Some(v1::hold_request::Payer::Wallet("main".to_owned())),
+        amount: amount.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A capture that closes the hold, under a key of the client's choice.
+fn capture(customer: &str, hold_id: &str, amount: &str) -> v1::CaptureRequest {
+    v1::CaptureRequest {
+        customer: customer.to_owned(),
+        hold_id: hold_id.to_owned(),
+        amount: amount.to_owned(),
+        ..Default::default()
+    }
+}
+
 fn count_applied(outcomes: &[Outcome<v1::DebitRequest>]) -> usize {
     outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Applied(_))).count()
 }
@@ -61,6 +81,107 @@ async fn every_call_of_the_ledger_is_answered() {
     let elsewhere = client.with_namespace("staging");
     let balance = elsewhere.get_balance(v1::GetBalanceRequest { customer, ..Default::default() }).await;
     assert_eq!(balance.expect_err("another namespace").reason, v1::Reason::CustomerNotFound);
+}
+
+#[tokio::test]
+async fn every_call_about_a_hold_is_answered() {
+    let node = Running::start().await;
+    let client = node.client().await;
+    wallet_with(&client, "acme", "100").await;
+
+    let held = client.hold(hold("acme", "30")).await.into_result().expect("a hold");
+    assert_eq!((held.remaining.as_str(), available(&client, "acme").await.as_str()), ("70", "70"));
+    let state = held.hold.expect("its state");
+    let extend = v1::ExtendHoldRequest {
+        customer: "acme".to_owned(),
+        hold_id: state.hold_id.clone(),
+        ttl: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+        ..Default::default()
+    };
+    let extended = client.extend_hold(extend).await.into_result().expect("more time");
+    let until = |state: &v1::HoldState| state.expires_at.expect("a time").seconds;
+    assert!(until(&extended.hold.expect("its state")) > until(&state));
+
+    let part = v1::CaptureRequest { keep_open: true, ..capture("acme", &state.hold_id, "10") };
+    let part = client.capture(part).await.into_result().expect("a part");
+    let left = part.hold.expect("its state");
+    assert_eq!((part.amount.as_str(), left.status(), left.left.as_str()), ("10", v1::HoldStatus::Open, "20"));
+    let rest = client.capture(capture("acme", &state.hold_id, "12")).await.into_result().expect("the rest");
+    assert_eq!((rest.amount.as_str(), rest.released.as_str(), rest.remaining.as_str()), ("12", "8", "78"));
+
+    let second = client.hold(hold("acme", "8")).await.into_result().expect("a hold");
+    let second = second.hold.expect("its state").hold_id;
+    let release =
+        v1::ReleaseRequest { customer: "acme".to_owned(), hold_id: second.clone(), ..Default::default() };
+    let released = client.release(release.clone()).await.into_result().expect("a release");
+    assert_eq!((released.released.as_str(), released.remaining.as_str()), ("8", "78"));
+    let get = v1::GetHoldRequest { customer: "acme".to_owned(), hold_id: second, ..Default::default() };
+    let got = client.get_hold(get).await.expect("a hold").hold.expect("a hold");
+    assert_eq!((got.state, got.wallets), (released.hold, vec!["main".to_owned()]));
+
+    let third = client.hold(hold("acme", "1")).await.into_result().expect("a hold");
+    let list = v1::ListHoldsRequest {
+        customer: "acme".to_owned(),
+        wallet: "main".to_owned(),
+        statuses: vec![v1::HoldStatus::Open.into()],
+        ..Default::default()
+    };
+    let listed = client.list_holds(list).await.expect("holds").holds;
+    assert_eq!(listed.into_iter().map(|own| own.state).collect::<Vec<_>>(), [third.hold]);
+    let balance = v1::GetBalanceRequest { customer: "acme".to_owned(), by_hold: true, ..Default::default() };
+    let wallet = client.get_balance(balance).await.expect("a balance").wallets.remove(0);
+    assert_eq!((wallet.open_holds, wallet.holds.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_hold_is_captured_once_and_a_denial_about_it_is_a_verdict() {
+    let node = Running::start().await;
+    let client = node.client().await;
+    wallet_with(&client, "acme", "10").await;
+    let request = v1::HoldRequest { idempotency_key: "request-1".to_owned(), ..hold("acme", "6") };
+    let first = client.hold(request.clone()).await.into_result().expect("a hold");
+    let again = client.hold(request).await.into_result().expect("the same hold");
+    assert!(again.receipt.expect("a receipt").replayed);
+    assert_eq!(again.hold, first.hold);
+    let id = first.hold.expect("its state").hold_id;
+
+    let beyond = client.capture(capture("acme", &id, "11")).await;
+    let Outcome::Denied(denial) = beyond else { panic!("not denied") };
+    assert_eq!((denial.metadata["available"].as_str(), denial.metadata["required"].as_str()), ("4", "5"));
+    assert_eq!((denial.reason, denial.http_status()), (v1::Reason::InsufficientCredits, 402));
+
+    let settle = v1::CaptureRequest { idempotency_key: "settle-1".to_owned(), ..capture("acme", &id, "7") };
+    let once = client.capture(settle.clone()).await.into_result().expect("6, and 1 more");
+    let twice = client.capture(settle).await.into_result().expect("the first answer");
+    assert_eq!((twice.hold, twice.amount), (once.hold, once.amount));
+    assert_eq!(available(&client, "acme").await, "3");
+
+    let Outcome::Denied(denial) = client.capture(capture("acme", &id, "1")).await else {
+        panic!("not denied")
+    };
+    assert_eq!((denial.reason, denial.http_status()), (v1::Reason::HoldClosed, 409));
+    assert!(denial.is_verdict());
+    let unknown = client.capture(capture("acme", "hld_0000000000000", "1")).await;
+    let Outcome::Denied(denial) = unknown else { panic!("not denied") };
+    assert_eq!((denial.reason, denial.http_status()), (v1::Reason::HoldNotFound, 404));
+}
+
+#[tokio::test]
+async fn holds_of_many_callers_at_once_never_set_aside_more_than_there_is() {
+    let node = Running::start().await;
+    let client = node.client().await;
+    wallet_with(&client, "acme", "60").await;
+
+    let outcomes = join_all((0..100).map(|_| client.hold(hold("acme", "1")))).await;
+
+    let held: Vec<_> = outcomes.into_iter().filter_map(|outcome| outcome.into_result().ok()).collect();
+    assert_eq!((held.len(), available(&client, "acme").await.as_str()), (60, "0"));
+    let ids = held.into_iter().map(|own| own.hold.expect("its state").hold_id);
+    let captured = join_all(ids.map(|id| client.capture(capture("acme", &id, "")))).await;
+    assert!(captured.into_iter().all(|outcome| outcome.into_result().is_ok()));
+    let audit = v1::AuditRequest { customer: "acme".to_owned(), ..Default::default() };
+    let audit = client.audit(audit).await.expect("an audit");
+    assert_eq!((audit.findings.len(), audit.wallets[0].settled.as_str()), (0, "0"));
 }
 
 #[tokio::test]

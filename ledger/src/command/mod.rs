@@ -15,7 +15,7 @@ pub use wire::{encode_body, encode_command};
 
 use crate::amount::{Asset, Decimal};
 use crate::codec::Damage;
-use crate::ids::Customer;
+use crate::ids::{Customer, HoldId};
 use crate::time::{Span, Time};
 
 /// One command of a caller.
@@ -53,6 +53,14 @@ pub enum Operation<'a> {
     Grant(Grant<'a>),
     /// Burns an amount in burn order.
     Debit(Debit<'a>),
+    /// Sets an amount aside, in burn order.
+    Hold(Hold<'a>),
+    /// Gives a hold more time.
+    ExtendHold(ExtendHold<'a>),
+    /// Burns what a hold set aside, less or more than that.
+    Capture(Capture<'a>),
+    /// Gives back what a hold set aside.
+    Release(Release<'a>),
 }
 
 /// Creates a wallet of a customer; the customer comes into being with its first wallet.
@@ -180,7 +188,77 @@ pub struct Debit<'a> {
     pub metadata: Metadata<'a>,
 }
 
-/// Who pays a debit.
+/// How long a hold lives that does not say.
+pub const HOLD_TTL_DEFAULT: Span = Span::from_secs(300);
+/// How long a hold may live in all, however often it is extended.
+pub const HOLD_TTL_MAX: Span = Span::from_secs(24 * 3_600);
+
+/// Sets an amount aside: its tranches are pinned in burn order, all of it or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold<'a> {
+    /// One wallet, or all that fit. An excess is debited from the same.
+    pub payer: Payer<'a>,
+    /// How much; above zero.
+    pub amount: Decimal,
+    /// How long it lives, at most [`HOLD_TTL_MAX`]; `None` is [`HOLD_TTL_DEFAULT`]. Then it releases
+    /// itself.
+    pub ttl: Option<Span>,
+    /// As [`Debit::charge_type`].
+    pub charge_type: Option<ChargeType>,
+    /// As [`Debit::feature`].
+    pub feature: Option<&'a str>,
+    /// Why; may be empty.
+    pub reason_code: &'a str,
+    /// The caller's own reference; may be empty, need not be unique.
+    pub reference: &'a str,
+    /// The caller's own pairs, sorted by name, without repeats.
+    pub metadata: Metadata<'a>,
+}
+
+/// Gives a hold more time, counted from now: never less than it had, never past [`HOLD_TTL_MAX`] from
+/// its placement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtendHold<'a> {
+    /// Which hold.
+    pub hold: HoldId,
+    /// How long from now.
+    pub ttl: Span,
+    /// Why; may be empty.
+    pub reason_code: &'a str,
+}
+
+/// Burns what a hold set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture<'a> {
+    /// Which hold.
+    pub hold: HoldId,
+    /// How much; `None` is all that is left. What it exceeds the hold by is debited from the hold's
+    /// payer in the same step, or nothing happens. Zero only where `keep_open` is not set.
+    pub amount: Option<Decimal>,
+    /// More will be captured: what is left stays set aside. Otherwise it is released.
+    pub keep_open: bool,
+    /// Why; may be empty.
+    pub reason_code: &'a str,
+    /// The caller's own reference; may be empty, need not be unique.
+    pub reference: &'a str,
+    /// The caller's own pairs, sorted by name, without repeats.
+    pub metadata: Metadata<'a>,
+}
+
+/// Gives back all that is left of a hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release<'a> {
+    /// Which hold.
+    pub hold: HoldId,
+    /// Why; may be empty.
+    pub reason_code: &'a str,
+    /// The caller's own reference; may be empty, need not be unique.
+    pub reference: &'a str,
+    /// The caller's own pairs, sorted by name, without repeats.
+    pub metadata: Metadata<'a>,
+}
+
+/// Who pays a debit or hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payer<'a> {
     /// This wallet alone.

@@ -6,18 +6,22 @@
 
 use super::batch::Item;
 use super::{
-    BurnPolicy, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit, Expiry, FreezeWallet, Grant,
-    Header, Metadata, Operation, Payer, TrancheKind, TrancheSpec,
+    BurnPolicy, Capture, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit, Expiry, ExtendHold,
+    FreezeWallet, Grant, Header, Hold, Metadata, Operation, Payer, Release, TrancheKind, TrancheSpec,
 };
 use crate::amount::{Asset, Decimal};
 use crate::codec::{Damage, Reader, put_bytes, put_text, put_u64, put_u128};
-use crate::ids::Customer;
+use crate::ids::{Customer, HoldId};
 use crate::time::{Span, Time};
 
 const OP_CREATE_WALLET: u8 = 1;
 const OP_FREEZE_WALLET: u8 = 2;
 const OP_GRANT: u8 = 3;
 const OP_DEBIT: u8 = 4;
+const OP_HOLD: u8 = 5;
+const OP_EXTEND_HOLD: u8 = 6;
+const OP_CAPTURE: u8 = 7;
+const OP_RELEASE: u8 = 8;
 
 const EXPIRY_NEVER: u8 = 0;
 const EXPIRY_AT: u8 = 1;
@@ -69,23 +73,42 @@ pub fn encode_body(out: &mut Vec<u8>, command: &Command<'_>) {
         }
         Operation::Debit(debit) => {
             out.push(OP_DEBIT);
-            match debit.payer {
-                Payer::Wallet(wallet) => {
-                    out.push(0);
-                    put_text(out, wallet);
-                }
-                Payer::CustomerIn(asset) => {
-                    out.push(1);
-                    put_asset(out, asset);
-                }
-            }
+            put_payer(out, debit.payer);
             put_decimal(out, debit.amount);
             out.push(debit.charge_type.map_or(0, ChargeType::code));
             put_optional_text(out, debit.feature);
             out.push(u8::from(debit.allow_partial));
-            put_text(out, debit.reason_code);
-            put_text(out, debit.reference);
-            put_metadata(out, &debit.metadata);
+            put_texts(out, debit.reason_code, debit.reference, &debit.metadata);
+        }
+        Operation::Hold(hold) => {
+            out.push(OP_HOLD);
+            put_payer(out, hold.payer);
+            put_decimal(out, hold.amount);
+            put_u64(out, hold.ttl.map_or(0, |ttl| ttl.0));
+            out.push(hold.charge_type.map_or(0, ChargeType::code));
+            put_optional_text(out, hold.feature);
+            put_texts(out, hold.reason_code, hold.reference, &hold.metadata);
+        }
+        Operation::ExtendHold(extend) => {
+            out.push(OP_EXTEND_HOLD);
+            put_u64(out, extend.hold.0);
+            put_u64(out, extend.ttl.0);
+            put_text(out, extend.reason_code);
+        }
+        Operation::Capture(capture) => {
+            out.push(OP_CAPTURE);
+            put_u64(out, capture.hold.0);
+            out.push(u8::from(capture.amount.is_some()));
+            if let Some(amount) = capture.amount {
+                put_decimal(out, amount);
+            }
+            out.push(u8::from(capture.keep_open));
+            put_texts(out, capture.reason_code, capture.reference, &capture.metadata);
+        }
+        Operation::Release(release) => {
+            out.push(OP_RELEASE);
+            put_u64(out, release.hold.0);
+            put_texts(out, release.reason_code, release.reference, &release.metadata);
         }
     }
 }
@@ -128,6 +151,26 @@ fn encode_spec(out: &mut Vec<u8>, spec: &TrancheSpec<'_>) {
         }
     }
     put_metadata(out, &spec.metadata);
+}
+
+fn put_payer(out: &mut Vec<u8>, payer: Payer<'_>) {
+    match payer {
+        Payer::Wallet(wallet) => {
+            out.push(0);
+            put_text(out, wallet);
+        }
+        Payer::CustomerIn(asset) => {
+            out.push(1);
+            put_asset(out, asset);
+        }
+    }
+}
+
+/// What the caller says of a movement: why, its own reference, its own pairs.
+fn put_texts(out: &mut Vec<u8>, reason_code: &str, reference: &str, metadata: &[(&str, &str)]) {
+    put_text(out, reason_code);
+    put_text(out, reference);
+    put_metadata(out, metadata);
 }
 
 /// Appends an asset.
@@ -210,26 +253,51 @@ fn decode_body<'a>(body: &'a [u8]) -> Result<(Customer<'a>, Operation<'a>), Dama
             }
             Operation::Grant(Grant { wallet, tranches })
         }
-        OP_DEBIT => {
-            let payer = match reader.byte("payer")? {
-                0 => Payer::Wallet(reader.text("wallet")?),
-                1 => Payer::CustomerIn(asset(&mut reader)?),
-                _ => return Err(Damage("payer")),
-            };
-            Operation::Debit(Debit {
-                payer,
-                amount: decimal(&mut reader)?,
-                charge_type: match reader.byte("charge_type")? {
-                    0 => None,
-                    code => Some(ChargeType::from_code(code)?),
-                },
-                feature: optional_text(&mut reader, "feature")?,
-                allow_partial: flag(&mut reader, "allow_partial")?,
-                reason_code: reader.text("reason_code")?,
-                reference: reader.text("reference")?,
-                metadata: metadata(&mut reader)?,
-            })
-        }
+        OP_DEBIT => Operation::Debit(Debit {
+            payer: payer(&mut reader)?,
+            amount: decimal(&mut reader)?,
+            charge_type: charge_type(&mut reader)?,
+            feature: optional_text(&mut reader, "feature")?,
+            allow_partial: flag(&mut reader, "allow_partial")?,
+            reason_code: reader.text("reason_code")?,
+            reference: reader.text("reference")?,
+            metadata: metadata(&mut reader)?,
+        }),
+        OP_HOLD => Operation::Hold(Hold {
+            payer: payer(&mut reader)?,
+            amount: decimal(&mut reader)?,
+            ttl: match reader.u64("ttl")? {
+                0 => None,
+                ttl => Some(Span(ttl)),
+            },
+            charge_type: charge_type(&mut reader)?,
+            feature: optional_text(&mut reader, "feature")?,
+            reason_code: reader.text("reason_code")?,
+            reference: reader.text("reference")?,
+            metadata: metadata(&mut reader)?,
+        }),
+        OP_EXTEND_HOLD => Operation::ExtendHold(ExtendHold {
+            hold: HoldId(reader.u64("hold")?),
+            ttl: Span(reader.u64("ttl")?),
+            reason_code: reader.text("reason_code")?,
+        }),
+        OP_CAPTURE => Operation::Capture(Capture {
+            hold: HoldId(reader.u64("hold")?),
+            amount: match flag(&mut reader, "amount")? {
+                false => None,
+                true => Some(decimal(&mut reader)?),
+            },
+            keep_open: flag(&mut reader, "keep_open")?,
+            reason_code: reader.text("reason_code")?,
+            reference: reader.text("reference")?,
+            metadata: metadata(&mut reader)?,
+        }),
+        OP_RELEASE => Operation::Release(Release {
+            hold: HoldId(reader.u64("hold")?),
+            reason_code: reader.text("reason_code")?,
+            reference: reader.text("reference")?,
+            metadata: metadata(&mut reader)?,
+        }),
         _ => return Err(Damage("operation")),
     };
     reader.finish("command body")?;
@@ -277,6 +345,21 @@ fn decode_spec<'a>(reader: &mut Reader<'a>) -> Result<TrancheSpec<'a>, Damage> {
         },
         metadata: metadata(reader)?,
     })
+}
+
+fn payer<'a>(reader: &mut Reader<'a>) -> Result<Payer<'a>, Damage> {
+    match reader.byte("payer")? {
+        0 => Ok(Payer::Wallet(reader.text("wallet")?)),
+        1 => Ok(Payer::CustomerIn(asset(reader)?)),
+        _ => Err(Damage("payer")),
+    }
+}
+
+fn charge_type(reader: &mut Reader<'_>) -> Result<Option<ChargeType>, Damage> {
+    match reader.byte("charge_type")? {
+        0 => Ok(None),
+        code => ChargeType::from_code(code).map(Some),
+    }
 }
 
 /// Reads an asset.

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use crate::amount::Amount;
 use crate::codec::{Damage, Reader, put_amount, put_text, put_u64, put_u128};
 use crate::command::{BurnPolicy, ChargeScope, ChargeType, TrancheKind, put_metadata};
-use crate::ids::{OperationId, RecordId, SHARD_TAG_BITS, TrancheId, WalletNo};
+use crate::ids::{HoldId, OperationId, RecordId, SHARD_TAG_BITS, TrancheId, WalletNo};
+use crate::rows::hold::HoldState;
 use crate::rows::memo::{balance, put_balance};
 use crate::rows::open::Charge;
 use crate::time::Time;
@@ -20,6 +21,7 @@ use crate::verdict::{Balance, Draw, WalletInfo};
 const VERSION: u8 = 1;
 const TAG_WALLET: u8 = 1;
 const TAG_MOVEMENT: u8 = 2;
+const TAG_HOLD: u8 = 3;
 
 /// The version of the burn order that debits follow; kept on each movement.
 pub const BURN_ORDER_VERSION: u8 = 1;
@@ -35,8 +37,14 @@ pub enum MovementKind {
     Granted = 1,
     /// Credits were spent.
     Consumed = 2,
-    /// What was left of a tranche lapsed.
+    /// What was left of a tranche lapsed: what was available, or what a hold gave back too late.
     Expired = 3,
+    /// Credits were set aside; the effect on what is settled is zero.
+    Held = 4,
+    /// What was set aside became available again; the effect on what is settled is zero.
+    Released = 5,
+    /// What was set aside was spent.
+    Captured = 6,
 }
 
 impl MovementKind {
@@ -46,6 +54,9 @@ impl MovementKind {
             MovementKind::Granted => "GRANTED",
             MovementKind::Consumed => "CONSUMED",
             MovementKind::Expired => "EXPIRED",
+            MovementKind::Held => "HELD",
+            MovementKind::Released => "RELEASED",
+            MovementKind::Captured => "CAPTURED",
         }
     }
 
@@ -54,6 +65,9 @@ impl MovementKind {
             1 => Ok(MovementKind::Granted),
             2 => Ok(MovementKind::Consumed),
             3 => Ok(MovementKind::Expired),
+            4 => Ok(MovementKind::Held),
+            5 => Ok(MovementKind::Released),
+            6 => Ok(MovementKind::Captured),
             _ => Err(Damage("movement kind")),
         }
     }
@@ -75,6 +89,25 @@ pub enum Record {
     Wallet(WalletRecord),
     /// Credits moved.
     Movement(Movement),
+    /// A hold was changed, and no credits moved: the hold after.
+    Hold(HoldRecord),
+}
+
+/// A life-cycle record of a hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldRecord {
+    /// The hold.
+    pub hold: HoldId,
+    /// When it was booked.
+    pub booked_at: Time,
+    /// The hold after.
+    pub state: HoldState,
+    /// Why; may be empty.
+    pub reason_code: String,
+    /// The key of the command.
+    pub key: String,
+    /// Who asked; may be empty.
+    pub actor: String,
 }
 
 /// A life-cycle record of a wallet.
@@ -123,6 +156,8 @@ pub struct Movement {
     pub balance_after: Balance,
     /// What it took from, or put into, each tranche.
     pub draws: Vec<Draw>,
+    /// The hold whose credits they are; for a debit, the hold that it exceeds.
+    pub hold: Option<HoldId>,
     /// What was charged for, for a debit that says so.
     pub charge_type: Option<ChargeType>,
     /// The feature charged for; empty is none.
@@ -152,6 +187,8 @@ pub struct NewMovement<'a> {
     pub amount: Amount,
     /// As [`Movement::draws`].
     pub draws: &'a [Draw],
+    /// As [`Movement::hold`].
+    pub hold: Option<HoldId>,
     /// What was charged for.
     pub charge: Charge<'a>,
     /// As [`Movement::key`].
@@ -187,13 +224,16 @@ pub struct Place {
     pub balance_after: Balance,
 }
 
-const FLAG_PENDING: u8 = 1;
-const FLAG_EFFECTIVE: u8 = 2;
-const FLAG_ACTOR: u8 = 4;
-const FLAG_REASON: u8 = 8;
-const FLAG_REFERENCE: u8 = 16;
-const FLAG_METADATA: u8 = 32;
-const FLAG_FEATURE: u8 = 64;
+const FLAG_PENDING: u64 = 1;
+const FLAG_EFFECTIVE: u64 = 2;
+const FLAG_ACTOR: u64 = 4;
+const FLAG_REASON: u64 = 8;
+const FLAG_REFERENCE: u64 = 16;
+const FLAG_METADATA: u64 = 32;
+const FLAG_FEATURE: u64 = 64;
+// The flags are a varint: from here on they take a second byte.
+const FLAG_HOLD: u64 = 128;
+const FLAGS_KNOWN: u64 = 255;
 
 /// The row of a movement.
 pub fn encode_movement(place: &Place, movement: &NewMovement<'_>) -> Vec<u8> {
@@ -206,13 +246,16 @@ pub fn encode_movement(place: &Place, movement: &NewMovement<'_>) -> Vec<u8> {
         (!movement.reference.is_empty(), FLAG_REFERENCE),
         (!movement.metadata.is_empty(), FLAG_METADATA),
         (movement.charge.feature.is_some(), FLAG_FEATURE),
+        (movement.hold.is_some(), FLAG_HOLD),
     ] {
         flags |= if set { flag } else { 0 };
     }
     let mut out = Vec::with_capacity(96 + movement.key.len() + 12 * movement.draws.len());
     let charge_type = movement.charge.charge_type.map_or(0, ChargeType::code);
     let packed = BURN_ORDER_VERSION | charge_type << 4;
-    out.extend_from_slice(&[VERSION, TAG_MOVEMENT, movement.kind as u8, flags, packed]);
+    out.extend_from_slice(&[VERSION, TAG_MOVEMENT, movement.kind as u8]);
+    put_u64(&mut out, flags);
+    out.push(packed);
     put_u64(&mut out, place.wallet_no.0);
     put_u64(&mut out, place.number);
     // The distances are small; whole ids would not be.
@@ -233,6 +276,9 @@ pub fn encode_movement(place: &Place, movement: &NewMovement<'_>) -> Vec<u8> {
         put_u128(&mut out, draw.left.0 as u128);
     }
     put_text(&mut out, movement.key);
+    if let Some(hold) = movement.hold {
+        put_u64(&mut out, hold.0);
+    }
     for (flag, text) in [
         (FLAG_FEATURE, movement.charge.feature.unwrap_or_default()),
         (FLAG_ACTOR, movement.actor),
@@ -280,6 +326,21 @@ impl WalletRecord {
     }
 }
 
+impl HoldRecord {
+    /// The row.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        out.extend_from_slice(&[VERSION, TAG_HOLD]);
+        put_u64(&mut out, self.hold.0);
+        put_u64(&mut out, self.booked_at.0);
+        self.state.encode(&mut out);
+        put_text(&mut out, &self.reason_code);
+        put_text(&mut out, &self.key);
+        put_text(&mut out, &self.actor);
+        out
+    }
+}
+
 impl Record {
     /// Reads the row of the record `id`.
     pub fn decode(id: RecordId, row: &[u8]) -> Result<Record, Damage> {
@@ -307,6 +368,14 @@ impl Record {
                 actor: reader.text("actor")?.to_owned(),
             }),
             TAG_MOVEMENT => Record::Movement(decode_movement(id, &mut reader)?),
+            TAG_HOLD => Record::Hold(HoldRecord {
+                hold: HoldId(reader.u64("hold")?),
+                booked_at: Time(reader.u64("booked_at")?),
+                state: HoldState::decode(&mut reader)?,
+                reason_code: reader.text("reason_code")?.to_owned(),
+                key: reader.text("key")?.to_owned(),
+                actor: reader.text("actor")?.to_owned(),
+            }),
             _ => return Err(Damage("record tag")),
         };
         reader.finish("record")?;
@@ -316,7 +385,10 @@ impl Record {
 
 fn decode_movement(id: RecordId, reader: &mut Reader<'_>) -> Result<Movement, Damage> {
     let kind = MovementKind::from_code(reader.byte("movement kind")?)?;
-    let flags = reader.byte("movement flags")?;
+    let flags = reader.u64("movement flags")?;
+    if flags & !FLAGS_KNOWN != 0 {
+        return Err(Damage("movement flags"));
+    }
     let packed = reader.byte("burn order version")?;
     if packed & 15 != BURN_ORDER_VERSION {
         return Err(Damage("burn order version"));
@@ -350,6 +422,10 @@ fn decode_movement(id: RecordId, reader: &mut Reader<'_>) -> Result<Movement, Da
         draws.push(Draw { tranche, kind, amount: figure(reader)?, left: figure(reader)? });
     }
     let key = reader.text("key")?.to_owned();
+    let hold = match flags & FLAG_HOLD {
+        0 => None,
+        _ => Some(HoldId(reader.u64("movement hold")?)),
+    };
     let mut text = |flag| match flags & flag {
         0 => Ok(String::new()),
         _ => reader.text("movement text").map(str::to_owned),
@@ -377,6 +453,7 @@ fn decode_movement(id: RecordId, reader: &mut Reader<'_>) -> Result<Movement, Da
         settled_after,
         balance_after,
         draws,
+        hold,
         charge_type,
         feature,
         key,

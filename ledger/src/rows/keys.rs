@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::codec::Damage;
-use crate::ids::{Customer, RecordId, TrancheId, WalletNo};
+use crate::ids::{Customer, HoldId, RecordId, TrancheId, WalletNo};
 use crate::rows::open::{Class, OpenTranche};
 use crate::time::Time;
 
@@ -12,7 +12,7 @@ pub type Key = Vec<u8>;
 
 /// The tables whose rows are read by ordered scans as well as by key.
 pub fn is_ordered(key: &[u8]) -> bool {
-    matches!(key.first(), Some(b'T' | b'R' | b'X' | b'D' | b'S'))
+    matches!(key.first(), Some(b'T' | b'R' | b'X' | b'Y' | b'L' | b'D' | b'S'))
 }
 
 /// The one row of the shard itself.
@@ -177,6 +177,48 @@ pub fn parse_due(key: &[u8]) -> Result<DueKey, Damage> {
     };
     let tranche = rest.try_into().map_err(|_| WHAT)?;
     Ok(DueKey { at: Time(u64::from_be_bytes(*at)), rank, tranche: TrancheId(u64::from_be_bytes(tranche)) })
+}
+
+/// `H`: a hold.
+pub fn hold(hold: HoldId) -> Key {
+    let mut key = Vec::with_capacity(9);
+    key.push(b'H');
+    key.extend_from_slice(&hold.0.to_be_bytes());
+    key
+}
+
+/// `L`: the beginning of the holds of a wallet, in order of placement.
+pub fn holds_of(wallet: WalletNo) -> Key {
+    numbered(b'L', wallet, 0)
+}
+
+/// `L`: a hold among those of a wallet.
+pub fn hold_of(wallet: WalletNo, hold: HoldId) -> Key {
+    let mut key = numbered(b'L', wallet, 8);
+    key.extend_from_slice(&hold.0.to_be_bytes());
+    key
+}
+
+/// `Y`: the beginning of the open holds of a wallet that time out at an instant or later.
+pub fn hold_due_since(wallet: WalletNo, at: Time) -> Key {
+    let mut key = numbered(b'Y', wallet, 16);
+    key.extend_from_slice(&at.0.to_be_bytes());
+    key
+}
+
+/// `Y`: when an open hold of a wallet times out.
+pub fn hold_due(wallet: WalletNo, at: Time, hold: HoldId) -> Key {
+    let mut key = hold_due_since(wallet, at);
+    key.extend_from_slice(&hold.0.to_be_bytes());
+    key
+}
+
+/// The instant and the hold in a `Y` key.
+pub fn parse_hold_due(key: &[u8]) -> Result<(Time, HoldId), Damage> {
+    const WHAT: Damage = Damage("hold due key");
+    let (at, rest) = key.get(9..).and_then(|rest| rest.split_first_chunk::<8>()).ok_or(WHAT)?;
+    let hold = rest.try_into().map_err(|_| WHAT)?;
+    Ok((Time(u64::from_be_bytes(*at)), HoldId(u64::from_be_bytes(hold))))
 }
 
 /// `D`: a wallet in which something is due at an instant.

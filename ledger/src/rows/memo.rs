@@ -6,7 +6,8 @@
 
 use crate::amount::Amount;
 use crate::codec::{Damage, Reader, put_amount, put_text, put_u64};
-use crate::ids::OperationId;
+use crate::ids::{HoldId, OperationId};
+use crate::rows::hold::HoldState;
 use crate::time::Time;
 use crate::verdict::{Balance, Denial, Reason, Shortage, WalletBalance};
 
@@ -14,6 +15,7 @@ const VERSION: u8 = 1;
 const APPLIED: u8 = 1;
 const APPLIED_DEBIT: u8 = 2;
 const DENIED: u8 = 3;
+const APPLIED_HOLD: u8 = 4;
 
 /// A remembered verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,13 +37,27 @@ pub enum Outcome {
         operation: OperationId,
         /// How many records it wrote.
         records: u64,
-        /// For a debit, what the same debit could still draw.
+        /// For what spends, what the same debit could still draw.
         remaining: Option<Amount>,
+        /// The hold after it, for what is about one; then `remaining` is there too.
+        hold: Option<Box<HoldMemo>>,
         /// Wallets that it could have drawn on and did not: place in draw order, balance.
         bystanders: Vec<(u64, WalletBalance)>,
     },
     /// Denied.
     Denied(Denial),
+}
+
+/// What is remembered besides of an answer about a hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldMemo {
+    /// The hold.
+    pub id: HoldId,
+    /// The hold after the command.
+    pub state: HoldState,
+    /// The places of the wallets that its movements name, in the order of the movements; empty where that
+    /// is the draw order.
+    pub places: Vec<u64>,
 }
 
 impl Memo {
@@ -52,12 +68,22 @@ impl Memo {
         out.extend_from_slice(&self.expires_at.0.to_le_bytes());
         out.extend_from_slice(&self.fingerprint);
         match &self.outcome {
-            Outcome::Applied { operation, records, remaining, bystanders } => {
-                out.push(if remaining.is_some() { APPLIED_DEBIT } else { APPLIED });
+            Outcome::Applied { operation, records, remaining, hold, bystanders } => {
+                out.push(match (remaining, hold) {
+                    (_, Some(_)) => APPLIED_HOLD,
+                    (Some(_), None) => APPLIED_DEBIT,
+                    (None, None) => APPLIED,
+                });
                 put_u64(&mut out, operation.0);
                 put_u64(&mut out, *records);
-                if let Some(remaining) = remaining {
-                    put_amount(&mut out, *remaining);
+                if remaining.is_some() || hold.is_some() {
+                    put_amount(&mut out, remaining.unwrap_or_default());
+                }
+                if let Some(hold) = hold {
+                    put_u64(&mut out, hold.id.0);
+                    hold.state.encode(&mut out);
+                    put_u64(&mut out, hold.places.len() as u64);
+                    hold.places.iter().for_each(|place| put_u64(&mut out, *place));
                 }
                 put_u64(&mut out, bystanders.len() as u64);
                 for (place, own) in bystanders {
@@ -94,11 +120,15 @@ impl Memo {
         let expires_at = Time(u64::from_le_bytes(reader.array("memo expiry")?));
         let fingerprint = reader.array("fingerprint")?;
         let outcome = match reader.byte("memo outcome")? {
-            tag @ (APPLIED | APPLIED_DEBIT) => {
+            tag @ (APPLIED | APPLIED_DEBIT | APPLIED_HOLD) => {
                 let operation = OperationId(reader.u64("operation")?);
                 let records = reader.u64("records")?;
                 let remaining = match tag {
-                    APPLIED_DEBIT => Some(reader.amount("remaining")?),
+                    APPLIED => None,
+                    _ => Some(reader.amount("remaining")?),
+                };
+                let hold = match tag {
+                    APPLIED_HOLD => Some(Box::new(hold_memo(&mut reader)?)),
                     _ => None,
                 };
                 let count: usize = reader.narrow("bystanders")?;
@@ -113,7 +143,7 @@ impl Memo {
                     };
                     bystanders.push((place, own));
                 }
-                Outcome::Applied { operation, records, remaining, bystanders }
+                Outcome::Applied { operation, records, remaining, hold, bystanders }
             }
             DENIED => {
                 let reason = Reason::from_code(reader.byte("reason")?).ok_or(Damage("reason"))?;
@@ -133,6 +163,17 @@ impl Memo {
         reader.finish("memo")?;
         Ok(Memo { expires_at, fingerprint, outcome })
     }
+}
+
+fn hold_memo(reader: &mut Reader<'_>) -> Result<HoldMemo, Damage> {
+    let id = HoldId(reader.u64("hold")?);
+    let state = HoldState::decode(reader)?;
+    let count: usize = reader.narrow("places")?;
+    let mut places = Vec::with_capacity(count.min(64));
+    for _ in 0..count {
+        places.push(reader.u64("place")?);
+    }
+    Ok(HoldMemo { id, state, places })
 }
 
 /// Appends the figures of a balance.

@@ -11,6 +11,9 @@
 //! | `T` | wallet no, class, burn key | [`open`]: an open tranche beyond those in its wallet's row |
 //! | `R` | wallet no, tranche | [`tranche`]: what was granted, and what became of it |
 //! | `X` | wallet no, due, rank, tranche | what is due in a wallet, beyond its row |
+//! | `H` | hold | [`hold`]: what is set aside, and what became of it |
+//! | `L` | wallet no, hold | the holds that have pinned something in a wallet |
+//! | `Y` | wallet no, due, hold | the open holds of a wallet |
 //! | `D` | due, wallet no | the wallets in which something is due |
 //! | `E` | wallet no, external reference | the tranche that has it |
 //! | `J` | record | [`journal`]: movements and life-cycle records, append-only |
@@ -20,6 +23,7 @@
 //! A plain debit puts three rows (`W`, `J`, `I`) and deletes none.
 
 pub mod customer;
+pub mod hold;
 pub mod journal;
 pub mod keys;
 pub mod memo;

@@ -1,5 +1,6 @@
 //! A tranche's own row: what was granted, and what became of it. It is written when the tranche is
-//! granted and rewritten only when its life changes (activation, expiry), never by a plain debit:
+//! granted and rewritten only when its life changes (activation, expiry) or a hold pins it, never by a
+//! plain debit:
 //! what is left of an open tranche stands in its wallet's row or in its open-tranche row. An `Open`
 //! tranche that has neither is exhausted.
 
@@ -14,6 +15,11 @@ use crate::time::Time;
 
 const VERSION: u8 = 1;
 
+/// The life of a tranche in its byte; the flags beside it say which parts follow.
+const LIFE: u8 = 7;
+const FLAG_HELD: u8 = 8;
+const FLAG_EXPIRED: u8 = 16;
+
 /// The life of a tranche as its row tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrancheLife {
@@ -21,11 +27,8 @@ pub enum TrancheLife {
     Scheduled,
     /// It was activated; exhausted if nothing of it is open.
     Open,
-    /// It expired with this much left.
-    Expired {
-        /// What was left.
-        lost: Amount,
-    },
+    /// Its expiry was booked.
+    Expired,
 }
 
 /// A tranche.
@@ -35,6 +38,10 @@ pub struct TrancheRow {
     pub life: TrancheLife,
     /// What was granted.
     pub amount: Amount,
+    /// What open holds have set aside of it.
+    pub held: Amount,
+    /// What lapsed of it.
+    pub expired: Amount,
     /// What sort of credit.
     pub kind: TrancheKind,
     /// Lower burns first.
@@ -72,6 +79,8 @@ impl TrancheRow {
         TrancheRow {
             life,
             amount,
+            held: Amount::ZERO,
+            expired: Amount::ZERO,
             kind: spec.kind,
             priority: spec.priority,
             scope: spec.scope,
@@ -110,14 +119,15 @@ impl TrancheRow {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         out.push(VERSION);
-        match self.life {
-            TrancheLife::Scheduled => out.push(1),
-            TrancheLife::Open => out.push(2),
-            TrancheLife::Expired { lost } => {
-                out.push(3);
-                put_u128(&mut out, lost.0 as u128);
-            }
-        }
+        let life = match self.life {
+            TrancheLife::Scheduled => 1,
+            TrancheLife::Open => 2,
+            TrancheLife::Expired => 3,
+        };
+        let parts = [(self.held, FLAG_HELD), (self.expired, FLAG_EXPIRED)];
+        let there = parts.iter().filter(|(part, _)| *part != Amount::ZERO);
+        out.push(there.clone().fold(life, |packed, (_, flag)| packed | flag));
+        there.for_each(|(part, _)| put_u128(&mut out, part.0 as u128));
         put_u128(&mut out, self.amount.0 as u128);
         out.push(self.kind.code());
         put_u64(&mut out, u64::from(self.priority));
@@ -155,12 +165,18 @@ impl TrancheRow {
         let amount = |reader: &mut Reader<'_>| {
             i128::try_from(reader.u128("tranche amount")?).map(Amount).map_err(|_| Damage("tranche amount"))
         };
-        let life = match reader.byte("tranche life")? {
+        let packed = reader.byte("tranche life")?;
+        let life = match packed & LIFE {
             1 => TrancheLife::Scheduled,
             2 => TrancheLife::Open,
-            3 => TrancheLife::Expired { lost: amount(&mut reader)? },
+            3 => TrancheLife::Expired,
             _ => return Err(Damage("tranche life")),
         };
+        if packed & !(LIFE | FLAG_HELD | FLAG_EXPIRED) != 0 {
+            return Err(Damage("tranche life"));
+        }
+        let mut part = |flag| if packed & flag != 0 { amount(&mut reader) } else { Ok(Amount::ZERO) };
+        let (held, expired) = (part(FLAG_HELD)?, part(FLAG_EXPIRED)?);
         let amount = amount(&mut reader)?;
         let kind = TrancheKind::from_code(reader.byte("kind")?)?;
         let priority = reader.narrow("priority")?;
@@ -176,6 +192,8 @@ impl TrancheRow {
         let tranche = TrancheRow {
             life,
             amount,
+            held,
+            expired,
             kind,
             priority,
             scope,

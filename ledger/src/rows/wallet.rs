@@ -3,7 +3,7 @@
 //! Invariants, checked before a row is written and after it is read ([`Wallet::check`]):
 //! the window is sorted in burn order and holds at most [`WINDOW_TRANCHES_MAX`] tranches, each with
 //! something available; `available` is what the window and the overflow rows hold together; nothing
-//! is negative; an overflow has a floor.
+//! is negative; an overflow has a floor; credits are held only by open holds.
 
 use crate::amount::{Amount, Asset};
 use crate::codec::{Damage, Reader, put_text, put_u64, put_u128};
@@ -24,7 +24,12 @@ const FLAG_FROZEN: u8 = 1;
 const FLAG_QUARANTINED: u8 = 2;
 const FLAG_OVERFLOW: u8 = 4;
 const FLAG_LAPSE: u8 = 8;
-const FLAGS_KNOWN: u8 = 15;
+const FLAG_HOLDS: u8 = 16;
+const FLAGS_KNOWN: u8 = 31;
+
+/// How long the spans are in which open holds are counted by their time-outs: 268 seconds. A hold lives
+/// at most a day: there are 323 spans at most.
+const HOLD_SPAN_BITS: u32 = 28;
 
 /// A wallet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +74,60 @@ pub struct Wallet {
     pub overflow: Option<Overflow>,
     /// What has expired and could not be booked yet.
     pub lapse: Option<Lapse>,
+    /// What its open holds have set aside.
+    pub held: Amount,
+    /// How many open holds it has.
+    pub holds: HoldCounts,
+}
+
+/// How many open holds time out in each span of time.
+///
+/// Of holds that were captured or released, a store keeps marks until it compacts. A look for the
+/// next time-out begins at the first span in which there is one, and never walks over the marks of
+/// all the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HoldCounts(Vec<(u64, u32)>);
+
+impl HoldCounts {
+    fn span_of(at: Time) -> u64 {
+        at.0 >> HOLD_SPAN_BITS
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Counts one more, or `None` where there are too many to count.
+    pub fn add(&mut self, at: Time) -> Option<()> {
+        let span = HoldCounts::span_of(at);
+        match self.0.binary_search_by_key(&span, |(own, _)| *own) {
+            Ok(place) => self.0[place].1 = self.0[place].1.checked_add(1)?,
+            Err(place) => self.0.insert(place, (span, 1)),
+        }
+        Some(())
+    }
+
+    /// Counts one less, or `None` where none was counted.
+    pub fn remove(&mut self, at: Time) -> Option<()> {
+        let span = HoldCounts::span_of(at);
+        let place = self.0.binary_search_by_key(&span, |(own, _)| *own).ok()?;
+        self.0[place].1 -= 1;
+        if self.0[place].1 == 0 {
+            self.0.remove(place);
+        }
+        Some(())
+    }
+
+    /// The spans in which holds time out, in order: from and until when.
+    pub fn spans(&self) -> impl Iterator<Item = (Time, Time)> {
+        self.0.iter().map(|(span, _)| (Time(span << HOLD_SPAN_BITS), Time((span + 1) << HOLD_SPAN_BITS)))
+    }
+
+    /// How many there are in all.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|(_, count)| u64::from(*count)).sum()
+    }
 }
 
 /// The open tranches that the window did not hold.
@@ -124,7 +183,7 @@ impl Wallet {
         let lapsed = unbooked + self.lapse.map_or(0, |lapse| lapse.amount.0);
         Balance {
             available: Amount(self.available.0 - lapsed),
-            held: Amount::ZERO,
+            held: self.held,
             pending: self.pending,
             debt: Amount::ZERO,
         }
@@ -162,6 +221,9 @@ impl Wallet {
         if self.overflow.as_ref().is_some_and(|own| own.tranches == 0 || own.available <= Amount::ZERO) {
             return Err("a wallet's overflow is empty");
         }
+        if self.held < Amount::ZERO || (self.held > Amount::ZERO && self.holds.is_empty()) {
+            return Err("a wallet's held amount belongs to no open hold");
+        }
         Ok(())
     }
 
@@ -174,6 +236,7 @@ impl Wallet {
             (self.quarantined, FLAG_QUARANTINED),
             (self.overflow.is_some(), FLAG_OVERFLOW),
             (self.lapse.is_some(), FLAG_LAPSE),
+            (!self.holds.is_empty(), FLAG_HOLDS),
         ] {
             flags |= if set { flag } else { 0 };
         }
@@ -205,6 +268,16 @@ impl Wallet {
             out.push(lapse.through.rank as u8);
             put_u64(&mut out, lapse.through.tranche.0);
             put_u128(&mut out, lapse.amount.0 as u128);
+        }
+        if !self.holds.is_empty() {
+            put_u128(&mut out, self.held.0 as u128);
+            put_u64(&mut out, self.holds.0.len() as u64);
+            let mut before = 0;
+            for (span, count) in &self.holds.0 {
+                put_u64(&mut out, span - before);
+                put_u64(&mut out, u64::from(*count));
+                before = *span;
+            }
         }
         out
     }
@@ -248,6 +321,8 @@ impl Wallet {
             window: Vec::new(),
             overflow: None,
             lapse: None,
+            held: Amount::ZERO,
+            holds: HoldCounts::default(),
         };
         let count = usize::from(reader.byte("window")?);
         if count > WINDOW_TRANCHES_MAX {
@@ -275,6 +350,15 @@ impl Wallet {
             let tranche = crate::ids::TrancheId(reader.u64("lapse")?);
             let through = DueKey { at, rank, tranche };
             wallet.lapse = Some(Lapse { through, amount: total(&mut reader)? });
+        }
+        if flags & FLAG_HOLDS != 0 {
+            wallet.held = total(&mut reader)?;
+            let count: usize = reader.narrow("wallet holds")?;
+            let mut span = 0u64;
+            for _ in 0..count {
+                span = span.checked_add(reader.u64("wallet holds")?).ok_or(Damage("wallet holds"))?;
+                wallet.holds.0.push((span, reader.narrow("wallet holds")?));
+            }
         }
         reader.finish("wallet")?;
         Ok(wallet)

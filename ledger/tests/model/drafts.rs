@@ -1,23 +1,23 @@
-//! What the property tests try: sessions of batches, drawn from small spaces so that commands meet.
+//! What the property tests try: sessions of batches, drawn (see [`drawing`](super::drawing)) from small
+//! spaces so that commands meet.
 //!
-//! A draft says times relative to the clock, so that a session still means something when a part of
-//! it is cut away; [`Session::write`] turns it into commands. Two profiles: in a [`small`] session
-//! much of everything happens in a few wallets; in a [`crowded`] one two wallets of one customer get
-//! 30 to 120 tranches, most of which start or lapse within the same few instants.
+//! A draft says times relative to the clock, and holds as "the last but one of this customer", so that
+//! a session still means something when a part of it is cut away; [`Session::write`] turns it into
+//! commands. Which id a hold has only the ledger can say: writing a session runs it, item by item.
 
 use std::fmt;
 use std::sync::OnceLock;
 
-use proptest::collection::vec;
-use proptest::prelude::*;
-use proptest::sample::{select, subsequence};
 use purser_ledger::amount::{Asset, Decimal};
 use purser_ledger::command::{
-    BurnPolicy, ChargeScope, ChargeType, Command, CreateWallet, Debit, Expiry, FreezeWallet, Grant, Header,
-    Operation, Payer, TrancheKind, TrancheSpec,
+    BurnPolicy, Capture, ChargeScope, ChargeType, Command, CreateWallet, Debit, Expiry, ExtendHold,
+    FreezeWallet, Grant, Header, Hold, Metadata, Operation, Payer, Release, TrancheKind, TrancheSpec,
 };
-use purser_ledger::ids::Customer;
+use purser_ledger::ids::{Customer, HoldId};
 use purser_ledger::time::{Span, Time};
+use purser_ledger::verdict::{Answer, Applied, Effect, Reply, Verdict};
+
+use super::core::{Core, entry_of};
 
 /// Where sessions begin.
 pub const BEGIN: u64 = 1_000;
@@ -28,16 +28,18 @@ const CUSTOMERS: [(&str, &str); 4] =
 /// The wallets and their assets; the last is never created.
 const WALLETS: [(&str, Asset<'static>); 5] =
     [("w0", CREDITS), ("w1", CREDITS), ("w2", CREDITS), ("w3", USD), ("w9", CREDITS)];
-const CREDITS: Asset<'static> = Asset { code: "credits", scale: 0 };
-const USD: Asset<'static> = Asset { code: "usd", scale: 2 };
+pub const CREDITS: Asset<'static> = Asset { code: "credits", scale: 0 };
+pub const USD: Asset<'static> = Asset { code: "usd", scale: 2 };
 /// An asset that differs from one in use by its scale alone: no wallet holds it.
-const FINE_CREDITS: Asset<'static> = Asset { code: "credits", scale: 2 };
-const FEATURES: [&str; 3] = ["chat", "image", "voice"];
-const REFERENCES: [&str; 5] = ["inv-1", "inv-2", "inv-3", "inv-4", "inv-5"];
+pub const FINE_CREDITS: Asset<'static> = Asset { code: "credits", scale: 2 };
+pub const FEATURES: [&str; 3] = ["chat", "image", "voice"];
+pub const REFERENCES: [&str; 5] = ["inv-1", "inv-2", "inv-3", "inv-4", "inv-5"];
 /// Keys that collide.
-const KEYS: [&str; 4] = ["k1", "k2", "k3", "k4"];
+pub const KEYS: [&str; 4] = ["k1", "k2", "k3", "k4"];
 /// Keys that do not.
 const FRESH_KEYS: usize = 4_000;
+/// Ids that no hold has; one of them is likely to be a wallet's or a tranche's.
+pub const STRANGE_HOLDS: [HoldId; 3] = [HoldId(0), HoldId(0x5_0007), HoldId(u64::MAX)];
 /// 38 nines: one fits in an amount at scale 0, two do not, and none fits at scale 2.
 const HUGE: i128 = 99_999_999_999_999_999_999_999_999_999_999_999_999;
 
@@ -56,12 +58,12 @@ impl fmt::Debug for Session {
 /// One entry: the leader's clock moves by `step` (backwards too), then the items are judged.
 #[derive(Clone, Debug)]
 pub struct BatchDraft {
-    step: i64,
-    items: Vec<ItemDraft>,
+    pub step: i64,
+    pub items: Vec<ItemDraft>,
 }
 
 #[derive(Clone, Debug)]
-enum ItemDraft {
+pub enum ItemDraft {
     New(CommandDraft),
     /// The command sent so many before, once more; with a new deadline or with its own.
     Again {
@@ -72,53 +74,68 @@ enum ItemDraft {
 }
 
 #[derive(Clone, Debug)]
-struct CommandDraft {
-    customer: usize,
+pub struct CommandDraft {
+    pub customer: usize,
     /// One of the keys that collide, or a fresh one.
-    key: Option<usize>,
-    deadline: i64,
-    retention: u64,
-    operation: OperationDraft,
+    pub key: Option<usize>,
+    pub deadline: i64,
+    pub retention: u64,
+    pub operation: OperationDraft,
 }
 
 #[derive(Clone, Debug)]
-enum OperationDraft {
+pub enum OperationDraft {
     Create { wallet: usize, draw_priority: u16, scope: ChargeScope, burn_policy: BurnPolicy },
     Freeze { wallet: usize, frozen: bool },
     Grant { wallet: usize, tranches: Vec<TrancheDraft> },
-    Debit(DebitDraft),
+    Debit { charge: ChargeDraft, allow_partial: bool },
+    Hold { charge: ChargeDraft, ttl: Option<Span> },
+    Extend { hold: HoldPick, ttl: Span },
+    Capture { hold: HoldPick, amount: Option<AmountDraft>, keep_open: bool, noted: bool },
+    Release { hold: HoldPick, noted: bool },
+}
+
+/// What a debit and a hold have in common.
+#[derive(Clone, Debug)]
+pub struct ChargeDraft {
+    pub payer: PayerDraft,
+    pub amount: AmountDraft,
+    pub charge_type: Option<ChargeType>,
+    pub feature: Option<usize>,
+    pub noted: bool,
 }
 
 #[derive(Clone, Debug)]
-struct DebitDraft {
-    payer: PayerDraft,
-    amount: AmountDraft,
-    charge_type: Option<ChargeType>,
-    feature: Option<usize>,
-    allow_partial: bool,
-    noted: bool,
-}
-
-#[derive(Clone, Debug)]
-enum PayerDraft {
+pub enum PayerDraft {
     Wallet(usize),
     Asset(Asset<'static>),
 }
 
-#[derive(Clone, Debug)]
-struct TrancheDraft {
-    amount: AmountDraft,
-    kind: TrancheKind,
-    priority: u16,
-    effective: Option<i64>,
-    expiry: ExpiryDraft,
-    scope: ChargeScope,
-    features: Vec<&'static str>,
-    reference: Option<usize>,
+/// Which hold: so many before the last one of the session, and round again where there are not so many.
+#[derive(Clone, Copy, Debug)]
+pub enum HoldPick {
+    /// Asked about by the customer whose it is.
+    Own(usize),
+    /// Asked about by the customer that was drawn.
+    Any(usize),
+    /// None at all.
+    Strange(usize),
 }
 
 #[derive(Clone, Debug)]
-enum AmountDraft {
+pub struct TrancheDraft {
+    pub amount: AmountDraft,
+    pub kind: TrancheKind,
+    pub priority: u16,
+    pub effective: Option<i64>,
+    pub expiry: ExpiryDraft,
+    pub scope: ChargeScope,
+    pub features: Vec<&'static str>,
+    pub reference: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub enum AmountDraft {
     Whole(i128),
     /// So many hundredths.
     Hundredths(i128),
@@ -128,7 +145,7 @@ enum AmountDraft {
 }
 
 #[derive(Clone, Debug)]
-enum ExpiryDraft {
+pub enum ExpiryDraft {
     Never,
     At(i64),
     After(i64),
@@ -147,38 +164,152 @@ pub enum Item {
     Sweep(u32),
 }
 
+/// What a session has come to while it is written.
+#[derive(Default)]
+struct Writing {
+    clock: u64,
+    sent: Vec<Command<'static>>,
+    /// The holds placed, and whose they are.
+    placed: Vec<(Customer<'static>, HoldId)>,
+    core: Core,
+}
+
 impl Session {
     /// The stamps and items that the drafts mean.
     pub fn write(&self) -> Vec<(Time, Vec<Item>)> {
-        let mut clock = BEGIN;
-        let mut sent: Vec<Command<'static>> = Vec::new();
+        let mut writing = Writing { clock: BEGIN, ..Writing::default() };
         let mut batches = Vec::new();
         for batch in &self.0 {
-            clock = moved(clock, batch.step);
-            let items = batch.items.iter().map(|item| item.write(clock, &mut sent)).collect();
-            batches.push((Time(clock), items));
+            writing.clock = moved(writing.clock, batch.step);
+            let items = batch.items.iter().map(|item| writing.item(item)).collect();
+            batches.push((Time(writing.clock), items));
         }
         batches
     }
 }
 
-impl ItemDraft {
-    fn write(&self, clock: u64, sent: &mut Vec<Command<'static>>) -> Item {
-        let command = match self {
-            ItemDraft::Sweep(limit) => return Item::Sweep(*limit),
-            ItemDraft::Again { back, .. } if *back >= sent.len() => return Item::Sweep(1),
+impl Writing {
+    fn item(&mut self, draft: &ItemDraft) -> Item {
+        let item = self.written(draft);
+        // Where the ledger fails, the comparison will too, and say so.
+        let applied = self.core.apply(&entry_of(Time(self.clock), std::slice::from_ref(&item)));
+        let Item::Command(command) = &item else { return item };
+        self.sent.push(command.clone());
+        if let (Operation::Hold(_), Ok((answers, _))) = (&command.operation, applied)
+            && let Some(hold) = placed(&answers)
+        {
+            self.placed.push((command.header.customer, hold));
+        }
+        item
+    }
+
+    fn written(&self, draft: &ItemDraft) -> Item {
+        match draft {
+            ItemDraft::Sweep(limit) => Item::Sweep(*limit),
+            ItemDraft::Again { back, .. } if *back >= self.sent.len() => Item::Sweep(1),
             ItemDraft::Again { back, deadline } => {
-                let mut command = sent[sent.len() - 1 - back].clone();
+                let mut command = self.sent[self.sent.len() - 1 - back].clone();
                 if let Some(deadline) = deadline {
-                    command.header.valid_until = Time(moved(clock, *deadline));
-                    resolve_again(&mut command, clock);
+                    command.header.valid_until = Time(moved(self.clock, *deadline));
+                    resolve_again(&mut command, self.clock);
                 }
-                command
+                Item::Command(command)
             }
-            ItemDraft::New(draft) => draft.write(clock, sent.len()),
+            ItemDraft::New(draft) => Item::Command(self.command(draft)),
+        }
+    }
+
+    fn command(&self, draft: &CommandDraft) -> Command<'static> {
+        let (namespace, id) = CUSTOMERS[draft.customer];
+        let sent = self.sent.len();
+        let operation = self.operation(&draft.operation);
+        let header = Header {
+            customer: self.owner(&draft.operation).unwrap_or(Customer { namespace, id }),
+            key: draft.key.map_or_else(|| fresh_key(sent), |key| KEYS[key]),
+            valid_until: Time(moved(self.clock, draft.deadline)),
+            retention: Span(draft.retention),
+            actor: if sent.is_multiple_of(3) { "" } else { "gateway" },
         };
-        sent.push(command.clone());
-        Item::Command(command)
+        Command { header, operation }
+    }
+
+    fn operation(&self, draft: &OperationDraft) -> Operation<'static> {
+        match *draft {
+            OperationDraft::Create { wallet, draw_priority, scope, burn_policy } => {
+                let (wallet, asset) = WALLETS[wallet];
+                Operation::CreateWallet(CreateWallet { wallet, asset, draw_priority, scope, burn_policy })
+            }
+            OperationDraft::Freeze { wallet, frozen } => {
+                Operation::FreezeWallet(FreezeWallet { wallet: WALLETS[wallet].0, frozen, reason_code: "" })
+            }
+            OperationDraft::Grant { wallet, ref tranches } => Operation::Grant(Grant {
+                wallet: WALLETS[wallet].0,
+                tranches: tranches.iter().map(|tranche| tranche.write(self.clock)).collect(),
+            }),
+            OperationDraft::Debit { ref charge, allow_partial } => {
+                Operation::Debit(charge.debit(allow_partial))
+            }
+            OperationDraft::Hold { ref charge, ttl } => Operation::Hold(charge.hold(ttl)),
+            OperationDraft::Extend { hold, ttl } => Operation::ExtendHold(ExtendHold {
+                hold: self.picked(hold),
+                ttl,
+                reason_code: if ttl.0 % 2 == 0 { "slow" } else { "" },
+            }),
+            OperationDraft::Capture { hold, ref amount, keep_open, noted } => {
+                let (reason_code, reference, metadata) = notes(noted);
+                Operation::Capture(Capture {
+                    hold: self.picked(hold),
+                    amount: amount.as_ref().map(AmountDraft::write),
+                    keep_open,
+                    reason_code,
+                    reference,
+                    metadata,
+                })
+            }
+            OperationDraft::Release { hold, noted } => {
+                let (reason_code, reference, metadata) = notes(noted);
+                let hold = self.picked(hold);
+                Operation::Release(Release { hold, reason_code, reference, metadata })
+            }
+        }
+    }
+
+    fn picked(&self, pick: HoldPick) -> HoldId {
+        match pick {
+            HoldPick::Own(back) | HoldPick::Any(back) => {
+                self.newest_but(back).map_or(STRANGE_HOLDS[0], |(_, hold)| hold)
+            }
+            HoldPick::Strange(which) => STRANGE_HOLDS[which],
+        }
+    }
+
+    /// Whose command it is, for one about a hold of the customer's own.
+    fn owner(&self, draft: &OperationDraft) -> Option<Customer<'static>> {
+        match draft {
+            OperationDraft::Extend { hold: HoldPick::Own(back), .. }
+            | OperationDraft::Capture { hold: HoldPick::Own(back), .. }
+            | OperationDraft::Release { hold: HoldPick::Own(back), .. } => {
+                self.newest_but(*back).map(|(customer, _)| customer)
+            }
+            _ => None,
+        }
+    }
+
+    fn newest_but(&self, back: usize) -> Option<(Customer<'static>, HoldId)> {
+        let holds = self.placed.len();
+        (holds > 0).then(|| self.placed[holds - 1 - back % holds])
+    }
+}
+
+/// The hold that was placed just now.
+fn placed(answers: &[Answer]) -> Option<HoldId> {
+    match &answers.first()?.reply {
+        Reply::Verdict { replayed: false, verdict: Verdict::Applied(Applied { effect, .. }) } => match effect
+        {
+            Effect::Posted { hold, .. } => hold.as_ref().map(|hold| hold.0),
+            Effect::Wallet(_) => None,
+        },
+        _ => None,
     }
 }
 
@@ -192,53 +323,49 @@ fn resolve_again(command: &mut Command<'static>, clock: u64) {
     }
 }
 
-impl CommandDraft {
-    fn write(&self, clock: u64, sent: usize) -> Command<'static> {
-        let (namespace, id) = CUSTOMERS[self.customer];
-        let header = Header {
-            customer: Customer { namespace, id },
-            key: self.key.map_or_else(|| fresh_key(sent), |key| KEYS[key]),
-            valid_until: Time(moved(clock, self.deadline)),
-            retention: Span(self.retention),
-            actor: if sent.is_multiple_of(3) { "" } else { "gateway" },
-        };
-        Command { header, operation: self.operation.write(clock) }
+impl ChargeDraft {
+    fn debit(&self, allow_partial: bool) -> Debit<'static> {
+        let (reason_code, reference, metadata) = notes(self.noted);
+        Debit {
+            payer: self.payer.write(),
+            amount: self.amount.write(),
+            charge_type: self.charge_type,
+            feature: self.feature.map(|feature| FEATURES[feature]),
+            allow_partial,
+            reason_code,
+            reference,
+            metadata,
+        }
     }
-}
 
-impl OperationDraft {
-    fn write(&self, clock: u64) -> Operation<'static> {
-        match *self {
-            OperationDraft::Create { wallet, draw_priority, scope, burn_policy } => {
-                let (wallet, asset) = WALLETS[wallet];
-                Operation::CreateWallet(CreateWallet { wallet, asset, draw_priority, scope, burn_policy })
-            }
-            OperationDraft::Freeze { wallet, frozen } => {
-                Operation::FreezeWallet(FreezeWallet { wallet: WALLETS[wallet].0, frozen, reason_code: "" })
-            }
-            OperationDraft::Grant { wallet, ref tranches } => Operation::Grant(Grant {
-                wallet: WALLETS[wallet].0,
-                tranches: tranches.iter().map(|tranche| tranche.write(clock)).collect(),
-            }),
-            OperationDraft::Debit(ref debit) => Operation::Debit(debit.write()),
+    fn hold(&self, ttl: Option<Span>) -> Hold<'static> {
+        let (reason_code, reference, metadata) = notes(self.noted);
+        Hold {
+            payer: self.payer.write(),
+            amount: self.amount.write(),
+            ttl,
+            charge_type: self.charge_type,
+            feature: self.feature.map(|feature| FEATURES[feature]),
+            reason_code,
+            reference,
+            metadata,
         }
     }
 }
 
-impl DebitDraft {
-    fn write(&self) -> Debit<'static> {
-        Debit {
-            payer: match self.payer {
-                PayerDraft::Wallet(wallet) => Payer::Wallet(WALLETS[wallet].0),
-                PayerDraft::Asset(asset) => Payer::CustomerIn(asset),
-            },
-            amount: self.amount.write(),
-            charge_type: self.charge_type,
-            feature: self.feature.map(|feature| FEATURES[feature]),
-            allow_partial: self.allow_partial,
-            reason_code: if self.noted { "request" } else { "" },
-            reference: if self.noted { "req-7" } else { "" },
-            metadata: if self.noted { vec![("model", "large"), ("region", "eu")] } else { Vec::new() },
+/// Reason code, reference and metadata.
+fn notes(noted: bool) -> (&'static str, &'static str, Metadata<'static>) {
+    match noted {
+        true => ("request", "req-7", vec![("model", "large"), ("region", "eu")]),
+        false => ("", "", Vec::new()),
+    }
+}
+
+impl PayerDraft {
+    fn write(&self) -> Payer<'static> {
+        match *self {
+            PayerDraft::Wallet(wallet) => Payer::Wallet(WALLETS[wallet].0),
+            PayerDraft::Asset(asset) => Payer::CustomerIn(asset),
         }
     }
 }
@@ -288,297 +415,4 @@ fn fresh_key(place: usize) -> &'static str {
     static NAMES: OnceLock<Vec<String>> = OnceLock::new();
     let names = NAMES.get_or_init(|| (0..FRESH_KEYS).map(|number| format!("f{number}")).collect());
     &names[place]
-}
-
-// ---- drawing drafts ---------------------------------------------------------------------------
-
-/// What differs between the profiles.
-#[derive(Clone, Copy)]
-struct Profile {
-    customers: &'static [usize],
-    wallets: &'static [usize],
-    tranches: (usize, usize),
-    /// The lifetimes drawn from, besides never.
-    lifetimes: &'static [i64],
-    /// The delays of scheduled tranches.
-    delays: &'static [i64],
-    /// How far the clock moves between batches.
-    steps: &'static [i64],
-    /// The greatest whole amount of a debit.
-    debit_max: i128,
-    batches: (usize, usize),
-    /// How many of a hundred amounts are odd: fractions, or huge.
-    odd_amounts: u32,
-    /// How many of a thousand tranches bear a reference, and how many expire in the past: each may
-    /// refuse the whole grant.
-    refusable: u32,
-    /// How many of a hundred tranches are scheduled.
-    scheduled: u32,
-}
-
-const SMALL: Profile = Profile {
-    customers: &[0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 3],
-    wallets: &[0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4],
-    tranches: (1, 4),
-    lifetimes: &[1, 2, 3, 5, 8, 8, 12, 12, 20, 20, 30, 40],
-    delays: &[1, 2, 3, 5, 8, 12, 20],
-    steps: &[0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 8, 12, 25, -3, -15],
-    debit_max: 30,
-    batches: (6, 22),
-    odd_amounts: 6,
-    refusable: 15,
-    scheduled: 25,
-};
-
-const CROWDED: Profile = Profile {
-    customers: &[0],
-    wallets: &[0, 0, 0, 1],
-    tranches: (6, 40),
-    lifetimes: &[6, 6, 9, 9, 9, 10, 15, 30],
-    delays: &[4, 4, 4, 5, 7, 9],
-    steps: &[0, 0, 0, 0, 0, 1, 1, 2, 3, 10, -2],
-    debit_max: 500,
-    batches: (5, 16),
-    odd_amounts: 0,
-    refusable: 1,
-    scheduled: 45,
-};
-
-/// Much of everything in a few wallets.
-pub fn small() -> impl Strategy<Value = Session> {
-    session(SMALL)
-}
-
-/// Wallets with 30 to 120 tranches, of which more than 64 are due at once now and then.
-pub fn crowded() -> impl Strategy<Value = Session> {
-    session(CROWDED)
-}
-
-fn session(profile: Profile) -> impl Strategy<Value = Session> {
-    let (fewest, most) = profile.batches;
-    (opening(), vec(batch(profile), fewest..=most)).prop_map(|(opening, batches)| {
-        let mut all = vec![opening];
-        all.extend(batches);
-        Session(all)
-    })
-}
-
-/// A first batch that creates most wallets of the first two customers.
-fn opening() -> impl Strategy<Value = BatchDraft> {
-    let wallets: Vec<_> =
-        [0, 1].into_iter().flat_map(|customer| (0..4).map(move |wallet| (customer, wallet))).collect();
-    let each: Vec<_> = wallets
-        .into_iter()
-        .map(|(customer, wallet)| {
-            create(wallet).prop_map(move |operation| {
-                ItemDraft::New(CommandDraft { customer, key: None, deadline: 10, retention: 20, operation })
-            })
-        })
-        .collect();
-    each.prop_map(|items| BatchDraft { step: 0, items })
-}
-
-fn create(wallet: usize) -> impl Strategy<Value = OperationDraft> {
-    let policy = prop_oneof![3 => Just(BurnPolicy::Standard), 2 => Just(BurnPolicy::SpecificFirst)];
-    (select(&[100u16, 100, 100, 50, 200][..]), scope(6), policy).prop_map(
-        move |(draw_priority, scope, burn_policy)| OperationDraft::Create {
-            wallet,
-            draw_priority,
-            scope,
-            burn_policy,
-        },
-    )
-}
-
-fn batch(profile: Profile) -> impl Strategy<Value = BatchDraft> {
-    (select(profile.steps), vec(item(profile), 1..=6)).prop_map(|(step, items)| BatchDraft { step, items })
-}
-
-fn item(profile: Profile) -> impl Strategy<Value = ItemDraft> {
-    let again = (0usize..6, proptest::option::of(1i64..30))
-        .prop_map(|(back, deadline)| ItemDraft::Again { back, deadline });
-    prop_oneof![
-        80 => command(profile).prop_map(ItemDraft::New),
-        15 => again,
-        5 => prop_oneof![0u32..12, Just(100)].prop_map(ItemDraft::Sweep),
-    ]
-}
-
-fn command(profile: Profile) -> impl Strategy<Value = CommandDraft> {
-    let key = prop_oneof![7 => Just(None), 3 => (0..KEYS.len()).prop_map(Some)];
-    let deadline = prop_oneof![30 => 1i64..16, 3 => 40i64..60, 1 => -2i64..1];
-    let retention = select(&[0u64, 3, 20, 20, 20, 20, 50][..]);
-    (select(profile.customers), key, deadline, retention, operation(profile)).prop_map(
-        |(customer, key, deadline, retention, operation)| CommandDraft {
-            customer,
-            key,
-            deadline,
-            retention,
-            operation,
-        },
-    )
-}
-
-fn operation(profile: Profile) -> impl Strategy<Value = OperationDraft> {
-    let (fewest, most) = profile.tranches;
-    let wallet = || select(profile.wallets);
-    prop_oneof![
-        1 => (0..4usize).prop_flat_map(create),
-        2 => (wallet(), prop_oneof![1 => Just(true), 2 => Just(false)])
-            .prop_map(|(wallet, frozen)| OperationDraft::Freeze { wallet, frozen }),
-        15 => (wallet(), vec(tranche(profile), fewest..=most))
-            .prop_map(|(wallet, tranches)| OperationDraft::Grant { wallet, tranches }),
-        25 => debit(profile).prop_map(OperationDraft::Debit),
-    ]
-}
-
-fn debit(profile: Profile) -> impl Strategy<Value = DebitDraft> {
-    let payer = prop_oneof![
-        10 => select(profile.wallets).prop_map(PayerDraft::Wallet),
-        15 => Just(PayerDraft::Asset(CREDITS)),
-        2 => Just(PayerDraft::Asset(USD)),
-        1 => Just(PayerDraft::Asset(FINE_CREDITS)),
-    ];
-    let charge_type =
-        prop_oneof![3 => Just(None), 3 => Just(Some(ChargeType::Usage)), 2 => Just(Some(ChargeType::Fixed))];
-    let feature = proptest::option::of(0..FEATURES.len());
-    let amount = amount(profile.debit_max, profile.odd_amounts);
-    (payer, amount, charge_type, feature, any::<bool>(), any::<bool>()).prop_map(
-        |(payer, amount, charge_type, feature, allow_partial, noted)| DebitDraft {
-            payer,
-            amount,
-            charge_type,
-            feature,
-            allow_partial,
-            noted,
-        },
-    )
-}
-
-fn tranche(profile: Profile) -> impl Strategy<Value = TrancheDraft> {
-    let effective = prop_oneof![
-        90 - profile.scheduled => Just(None),
-        profile.scheduled => select(profile.delays).prop_map(Some),
-        10 => (-20i64..1).prop_map(Some),
-    ];
-    let expiry = prop_oneof![
-        300 => Just(ExpiryDraft::Never),
-        640 => select(profile.lifetimes).prop_map(ExpiryDraft::At),
-        60 => select(profile.lifetimes).prop_map(ExpiryDraft::After),
-        profile.refusable => (-3i64..1).prop_map(ExpiryDraft::At),
-    ];
-    let features = prop_oneof![
-        3 => Just(Vec::new()),
-        1 => subsequence(FEATURES.to_vec(), 1..=2),
-    ];
-    let reference = prop_oneof![
-        1_000 - profile.refusable => Just(None),
-        profile.refusable => (0..REFERENCES.len()).prop_map(Some),
-    ];
-    let attributes = (select(TrancheKind::ALL), select(&[100u16, 100, 100, 10, 500][..]), scope(5));
-    (amount(12, profile.odd_amounts), attributes, effective, expiry, features, reference).prop_map(
-        |(amount, (kind, priority, scope), effective, expiry, features, reference)| TrancheDraft {
-            amount,
-            kind,
-            priority,
-            effective,
-            expiry: expiry.not_before(effective),
-            scope,
-            features,
-            reference,
-        },
-    )
-}
-
-impl ExpiryDraft {
-    /// Counts the lifetime of a scheduled tranche from its activation, so that few are refused.
-    fn not_before(self, effective: Option<i64>) -> ExpiryDraft {
-        let delay = effective.unwrap_or(0).max(0);
-        match self {
-            ExpiryDraft::Never => ExpiryDraft::Never,
-            ExpiryDraft::At(step) => ExpiryDraft::At(step + delay),
-            ExpiryDraft::After(step) => ExpiryDraft::After(step + delay),
-        }
-    }
-}
-
-fn amount(whole_max: i128, odd: u32) -> impl Strategy<Value = AmountDraft> {
-    let strange = prop_oneof![
-        6 => (1..=whole_max * 100).prop_map(AmountDraft::Hundredths),
-        2 => (1..=whole_max * 1_000).prop_map(AmountDraft::Thousandths),
-        3 => Just(AmountDraft::Huge),
-    ];
-    prop_oneof![
-        100 - odd => (1..=whole_max).prop_map(AmountDraft::Whole),
-        odd => strange,
-    ]
-}
-
-fn scope(any: u32) -> impl Strategy<Value = ChargeScope> {
-    prop_oneof![
-        any => Just(ChargeScope::Any),
-        1 => Just(ChargeScope::Usage),
-        1 => Just(ChargeScope::Fixed),
-    ]
-}
-
-// ---- showing commands -------------------------------------------------------------------------
-
-/// A command on one line.
-pub fn show(item: &Item) -> String {
-    let command = match item {
-        Item::Sweep(limit) => return format!("sweep {limit}"),
-        Item::Command(command) => command,
-    };
-    let Header { customer, key, valid_until, retention, .. } = command.header;
-    let operation = match &command.operation {
-        Operation::CreateWallet(create) => format!(
-            "create {} {} draw {} {:?} {:?}",
-            create.wallet, create.asset, create.draw_priority, create.scope, create.burn_policy
-        ),
-        Operation::FreezeWallet(freeze) => format!("freeze {} {}", freeze.wallet, freeze.frozen),
-        Operation::Grant(grant) => {
-            let tranches: Vec<String> = grant.tranches.iter().map(show_spec).collect();
-            format!("grant {} [{}]", grant.wallet, tranches.join(" | "))
-        }
-        Operation::Debit(debit) => show_debit(debit),
-    };
-    format!("{}/{} {key} <{} +{}: {operation}", customer.namespace, customer.id, valid_until.0, retention.0)
-}
-
-fn show_debit(debit: &Debit<'_>) -> String {
-    let mut text = match debit.payer {
-        Payer::Wallet(wallet) => format!("debit {wallet} {}", debit.amount),
-        Payer::CustomerIn(asset) => format!("debit in {asset} {}", debit.amount),
-    };
-    if let Some(charge_type) = debit.charge_type {
-        text += &format!(" {charge_type:?}");
-    }
-    if let Some(feature) = debit.feature {
-        text += &format!(" {feature}");
-    }
-    text + if debit.allow_partial { " partial" } else { "" }
-}
-
-fn show_spec(spec: &TrancheSpec<'_>) -> String {
-    let mut text = format!("{} {:?}", spec.amount, spec.kind);
-    if spec.priority != 100 {
-        text += &format!(" p{}", spec.priority);
-    }
-    if let Some(time) = spec.effective_at {
-        text += &format!(" from {}", time.0);
-    }
-    if spec.expiry != Expiry::Never {
-        text += &format!(" to {}", spec.expiry.at().0);
-    }
-    if spec.scope != ChargeScope::Any {
-        text += &format!(" {:?}", spec.scope);
-    }
-    if !spec.features.is_empty() {
-        text += &format!(" {}", spec.features.join("+"));
-    }
-    if !spec.external_reference.is_empty() {
-        text += &format!(" ref {}", spec.external_reference);
-    }
-    text
 }

@@ -1,4 +1,11 @@
 //! The ledger against the naive model (`purser-model`): what is tried, and how the two are compared.
 
+pub mod accounts;
+pub mod core;
+pub mod counts;
 pub mod drafts;
+pub mod drawing;
+pub mod names;
 pub mod pair;
+pub mod reads;
+pub mod show;

@@ -3,8 +3,8 @@
 //! Plain functions: the gRPC handlers call them, and so does the simulation.
 
 use purser_ledger::command::{
-    BurnPolicy, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit, Expiry, FreezeWallet, Grant,
-    Header, Operation, Payer, TrancheKind, TrancheSpec,
+    BurnPolicy, Capture, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit, Expiry, ExtendHold,
+    FreezeWallet, Grant, Header, Hold, Operation, Payer, Release, TrancheKind, TrancheSpec,
 };
 use purser_ledger::ids::{Customer, ID_BYTES_MAX};
 use purser_ledger::time::{Span, Time};
@@ -252,24 +252,11 @@ pub fn explain(request: &v1::ExplainRequest) -> Shaped<(Customer<'_>, Debit<'_>)
 
 fn debit_of<'a>(shape: &mut Shape, request: &'a v1::DebitRequest) -> Debit<'a> {
     let payer = match &request.payer {
-        Some(v1::debit_request::Payer::Wallet(wallet)) => {
-            Payer::Wallet(shape.required("wallet", wallet, ID_BYTES_MAX))
-        }
-        Some(v1::debit_request::Payer::Asset(asset)) => Payer::CustomerIn(shape.asset("asset", Some(asset))),
-        None => {
-            shape.invalid("payer", "required: name a wallet, or an asset for all wallets of the customer");
-            Payer::Wallet("")
-        }
+        Some(v1::debit_request::Payer::Wallet(wallet)) => payer(shape, Some(wallet), None),
+        Some(v1::debit_request::Payer::Asset(asset)) => payer(shape, None, Some(asset)),
+        None => payer(shape, None, None),
     };
-    let charge_type = match v1::ChargeType::try_from(request.charge_type) {
-        Ok(v1::ChargeType::Unspecified) => None,
-        Ok(v1::ChargeType::Usage) => Some(ChargeType::Usage),
-        Ok(v1::ChargeType::Fixed) => Some(ChargeType::Fixed),
-        Err(_) => {
-            shape.invalid("charge_type", format!("{} is not a charge type", request.charge_type));
-            None
-        }
-    };
+    let charge_type = charge_type(shape, request.charge_type);
     let feature = shape.optional("feature", &request.feature, WORD_BYTES_MAX);
     Debit {
         payer,
@@ -281,4 +268,99 @@ fn debit_of<'a>(shape: &mut Shape, request: &'a v1::DebitRequest) -> Debit<'a> {
         reference: shape.optional("reference", &request.reference, WORD_BYTES_MAX),
         metadata: shape.metadata("metadata", &request.metadata),
     }
+}
+
+fn payer<'a>(shape: &mut Shape, wallet: Option<&'a str>, asset: Option<&'a v1::Asset>) -> Payer<'a> {
+    match (wallet, asset) {
+        (Some(wallet), _) => Payer::Wallet(shape.required("wallet", wallet, ID_BYTES_MAX)),
+        (None, Some(asset)) => Payer::CustomerIn(shape.asset("asset", Some(asset))),
+        (None, None) => {
+            shape.invalid("payer", "required: name a wallet, or an asset for all wallets of the customer");
+            Payer::Wallet("")
+        }
+    }
+}
+
+fn charge_type(shape: &mut Shape, code: i32) -> Option<ChargeType> {
+    match v1::ChargeType::try_from(code) {
+        Ok(v1::ChargeType::Unspecified) => None,
+        Ok(v1::ChargeType::Usage) => Some(ChargeType::Usage),
+        Ok(v1::ChargeType::Fixed) => Some(ChargeType::Fixed),
+        Err(_) => {
+            shape.invalid("charge_type", format!("{code} is not a charge type"));
+            None
+        }
+    }
+}
+
+/// `Hold`.
+pub fn hold(request: &v1::HoldRequest, now: Time) -> Shaped<Command<'_>> {
+    let mut shape = Shape::new();
+    let customer = shape.customer(&request.namespace, &request.customer);
+    let header = header(&mut shape, now, customer, &request.idempotency_key, request.valid_until.as_ref());
+    let payer = match &request.payer {
+        Some(v1::hold_request::Payer::Wallet(wallet)) => payer(&mut shape, Some(wallet), None),
+        Some(v1::hold_request::Payer::Asset(asset)) => payer(&mut shape, None, Some(asset)),
+        None => payer(&mut shape, None, None),
+    };
+    let feature = shape.optional("feature", &request.feature, WORD_BYTES_MAX);
+    let hold = Hold {
+        payer,
+        amount: shape.amount("amount", &request.amount),
+        ttl: request.ttl.as_ref().map(|ttl| shape.ttl("ttl", ttl)),
+        charge_type: charge_type(&mut shape, request.charge_type),
+        feature: (!feature.is_empty()).then_some(feature),
+        reason_code: shape.optional("reason_code", &request.reason_code, WORD_BYTES_MAX),
+        reference: shape.optional("reference", &request.reference, WORD_BYTES_MAX),
+        metadata: shape.metadata("metadata", &request.metadata),
+    };
+    shape.finish(Command { header, operation: Operation::Hold(hold) })
+}
+
+/// `ExtendHold`.
+pub fn extend_hold(request: &v1::ExtendHoldRequest, now: Time) -> Shaped<Command<'_>> {
+    let mut shape = Shape::new();
+    let customer = shape.customer(&request.namespace, &request.customer);
+    let header = header(&mut shape, now, customer, &request.idempotency_key, request.valid_until.as_ref());
+    let extend = ExtendHold {
+        hold: shape.hold("hold_id", &request.hold_id),
+        ttl: shape.ttl("ttl", &request.ttl.unwrap_or_default()),
+        reason_code: shape.optional("reason_code", &request.reason_code, WORD_BYTES_MAX),
+    };
+    shape.finish(Command { header, operation: Operation::ExtendHold(extend) })
+}
+
+/// `Capture`.
+pub fn capture(request: &v1::CaptureRequest, now: Time) -> Shaped<Command<'_>> {
+    let mut shape = Shape::new();
+    let customer = shape.customer(&request.namespace, &request.customer);
+    let header = header(&mut shape, now, customer, &request.idempotency_key, request.valid_until.as_ref());
+    let amount = match request.amount.as_str() {
+        "" => None,
+        text if request.keep_open => Some(shape.amount("amount", text)),
+        text => shape.amount_or_zero("amount", text),
+    };
+    let capture = Capture {
+        hold: shape.hold("hold_id", &request.hold_id),
+        amount,
+        keep_open: request.keep_open,
+        reason_code: shape.optional("reason_code", &request.reason_code, WORD_BYTES_MAX),
+        reference: shape.optional("reference", &request.reference, WORD_BYTES_MAX),
+        metadata: shape.metadata("metadata", &request.metadata),
+    };
+    shape.finish(Command { header, operation: Operation::Capture(capture) })
+}
+
+/// `Release`.
+pub fn release(request: &v1::ReleaseRequest, now: Time) -> Shaped<Command<'_>> {
+    let mut shape = Shape::new();
+    let customer = shape.customer(&request.namespace, &request.customer);
+    let header = header(&mut shape, now, customer, &request.idempotency_key, request.valid_until.as_ref());
+    let release = Release {
+        hold: shape.hold("hold_id", &request.hold_id),
+        reason_code: shape.optional("reason_code", &request.reason_code, WORD_BYTES_MAX),
+        reference: shape.optional("reference", &request.reference, WORD_BYTES_MAX),
+        metadata: shape.metadata("metadata", &request.metadata),
+    };
+    shape.finish(Command { header, operation: Operation::Release(release) })
 }

@@ -15,6 +15,12 @@ macro_rules! for_each_method {
             list_tranches(ListTranchesRequest) -> ListTranchesResponse,
             debit(DebitRequest) -> DebitResponse,
             explain(ExplainRequest) -> ExplainResponse,
+            hold(HoldRequest) -> HoldResponse,
+            extend_hold(ExtendHoldRequest) -> ExtendHoldResponse,
+            capture(CaptureRequest) -> CaptureResponse,
+            release(ReleaseRequest) -> ReleaseResponse,
+            get_hold(GetHoldRequest) -> GetHoldResponse,
+            list_holds(ListHoldsRequest) -> ListHoldsResponse,
             get_balance(GetBalanceRequest) -> GetBalanceResponse,
             list_movements(ListMovementsRequest) -> ListMovementsResponse,
             get_movement(GetMovementRequest) -> GetMovementResponse,
@@ -43,7 +49,8 @@ macro_rules! about_customer {
 about_customer! {
     CreateWalletRequest, GetWalletRequest, ListWalletsRequest, FreezeWalletRequest, GrantRequest,
     ListTranchesRequest, DebitRequest, GetBalanceRequest, ListMovementsRequest, GetMovementRequest,
-    AuditRequest,
+    AuditRequest, HoldRequest, ExtendHoldRequest, CaptureRequest, ReleaseRequest, GetHoldRequest,
+    ListHoldsRequest,
 }
 
 impl AboutCustomer for v1::ExplainRequest {

@@ -13,6 +13,7 @@ pub mod batch;
 pub mod cluster;
 pub mod commands;
 pub mod forward;
+mod holds;
 pub mod methods;
 pub mod page;
 pub mod reads;
@@ -26,8 +27,9 @@ pub mod stream;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use purser_ledger::command::{Command, Debit, Operation, Payer};
-use purser_ledger::ids::Customer;
+use purser_ledger::amount::Decimal;
+use purser_ledger::command::{Capture, Command, Debit, ExtendHold, Operation, Payer, Release};
+use purser_ledger::ids::{Customer, HoldId};
 use purser_ledger::query;
 use purser_ledger::time::{Span, Time};
 use purser_ledger::verdict::{Applied, Effect, Reply, Verdict, WalletInfo};
@@ -246,8 +248,8 @@ impl Api {
                 true => (query::TrancheStatus::Scheduled, zero),
                 false => (query::TrancheStatus::Active, tranche.amount),
             };
-            let (consumed, expired) = (zero, zero);
-            let view = query::TrancheView { id, tranche, status, available, consumed, expired };
+            let (held, consumed, expired) = (zero, zero, zero);
+            let view = query::TrancheView { id, tranche, status, available, held, consumed, expired };
             Ok(render::tranche(grant.wallet, scale, &view))
         });
         told.collect()
@@ -292,11 +294,7 @@ impl Api {
 }
 
 fn span_of(span: &prost_types::Duration) -> Result<Span, Status> {
-    let micros = u64::try_from(span.seconds)
-        .ok()
-        .zip(u64::try_from(span.nanos).ok())
-        .and_then(|(seconds, nanos)| seconds.checked_mul(1_000_000)?.checked_add(nanos / 1_000))
-        .filter(|micros| (1..=Time::LATEST.0).contains(micros));
+    let micros = shape::micros_of(span).filter(|micros| (1..=Time::LATEST.0).contains(micros));
     micros.map(Span).ok_or_else(|| refusal::malformed_field("advance", "must be above zero"))
 }
 
@@ -311,18 +309,35 @@ fn pairs_of(command: &Command<'_>) -> Pairs {
         Operation::CreateWallet(create) => pairs_of_wallet(customer, create.wallet),
         Operation::FreezeWallet(freeze) => pairs_of_wallet(customer, freeze.wallet),
         Operation::Grant(grant) => pairs_of_wallet(customer, grant.wallet),
-        Operation::Debit(debit) => pairs_of_debit(customer, debit),
+        Operation::Debit(debit) => pairs_of_payer(customer, debit.payer, debit.amount),
+        Operation::Hold(hold) => pairs_of_payer(customer, hold.payer, hold.amount),
+        Operation::ExtendHold(ExtendHold { hold, .. })
+        | Operation::Release(Release { hold, .. })
+        | Operation::Capture(Capture { hold, amount: None, .. }) => pairs_of_hold(customer, *hold),
+        Operation::Capture(Capture { hold, amount: Some(amount), .. }) => {
+            let mut pairs = pairs_of_hold(customer, *hold);
+            pairs.insert("amount".to_owned(), amount.to_string());
+            pairs
+        }
     }
 }
 
+fn pairs_of_hold(customer: Customer<'_>, hold: HoldId) -> Pairs {
+    Pairs::from([("customer".to_owned(), customer.id.to_owned()), ("hold".to_owned(), hold.to_string())])
+}
+
 fn pairs_of_debit(customer: Customer<'_>, debit: &Debit<'_>) -> Pairs {
-    let mut pairs = match debit.payer {
+    pairs_of_payer(customer, debit.payer, debit.amount)
+}
+
+fn pairs_of_payer(customer: Customer<'_>, payer: Payer<'_>, amount: Decimal) -> Pairs {
+    let mut pairs = match payer {
         Payer::Wallet(wallet) => pairs_of_wallet(customer, wallet),
         Payer::CustomerIn(asset) => Pairs::from([
             ("customer".to_owned(), customer.id.to_owned()),
             ("asset".to_owned(), asset.to_string()),
         ]),
     };
-    pairs.insert("amount".to_owned(), debit.amount.to_string());
+    pairs.insert("amount".to_owned(), amount.to_string());
     pairs
 }

@@ -31,21 +31,21 @@ const FINDINGS_MAX: usize = 1_000;
 pub(super) const AUDITS_MAX: usize = 4;
 
 /// One consistent look at a customer.
-struct Look<'a> {
-    customer: Customer<'a>,
-    point: ReadPoint,
-    view: ShardView,
+pub(super) struct Look<'a> {
+    pub customer: Customer<'a>,
+    pub point: ReadPoint,
+    pub view: ShardView,
 }
 
 impl Look<'_> {
-    fn pairs(&self, wallet: &str) -> Pairs {
+    pub(super) fn pairs(&self, wallet: &str) -> Pairs {
         match wallet {
             "" => Pairs::from([("customer".to_owned(), self.customer.id.to_owned())]),
             wallet => pairs_of_wallet(self.customer, wallet),
         }
     }
 
-    fn wallet(&self, wallet: &str) -> Result<WalletView, Status> {
+    pub(super) fn wallet(&self, wallet: &str) -> Result<WalletView, Status> {
         query::wallet(&self.view, self.customer, wallet, self.point.now)
             .map_err(|error| refusal::unread(error, &self.pairs(wallet)))
     }
@@ -62,7 +62,7 @@ impl Look<'_> {
 }
 
 impl Api {
-    async fn look<'a>(&self, namespace: &'a str, customer: &'a str) -> Result<Look<'a>, Status> {
+    pub(super) async fn look<'a>(&self, namespace: &'a str, customer: &'a str) -> Result<Look<'a>, Status> {
         let mut shape = Shape::new();
         let customer = shape.customer(namespace, customer);
         self.look_at(shape.finish(customer).map_err(malformed)?).await
@@ -331,14 +331,14 @@ impl Look<'_> {
     }
 }
 
-fn named(wallet: &str) -> Result<(), Status> {
+pub(super) fn named(wallet: &str) -> Result<(), Status> {
     let mut shape = Shape::new();
     shape.required("wallet", wallet, ID_BYTES_MAX);
     shape.finish(()).map_err(malformed)
 }
 
 /// Every code of a filter must stand for something.
-fn known<E: TryFrom<i32>>(field: &str, codes: &[i32]) -> Result<(), Status> {
+pub(super) fn known<E: TryFrom<i32>>(field: &str, codes: &[i32]) -> Result<(), Status> {
     let unknown = codes.iter().find(|code| **code == 0 || E::try_from(**code).is_err());
     match unknown {
         None => Ok(()),
@@ -346,7 +346,7 @@ fn known<E: TryFrom<i32>>(field: &str, codes: &[i32]) -> Result<(), Status> {
     }
 }
 
-fn asset_of(info: &WalletInfo) -> Asset<'_> {
+pub(super) fn asset_of(info: &WalletInfo) -> Asset<'_> {
     Asset { code: &info.asset_code, scale: info.asset_scale }
 }
 
@@ -383,8 +383,17 @@ fn wallet_balance(
     let mut balance = v1::WalletBalance {
         balance: Some(render::balance(&info.wallet, asset_of(info), &view.balance)),
         frozen: info.frozen,
+        open_holds: view.open_holds,
         ..Default::default()
     };
+    if request.by_hold {
+        let (customer, now) = (look.customer, look.point.now);
+        let open = query::open_holds(&look.view, customer, &info.wallet, now, PAGE_ROWS_MAX + 1);
+        let open = open.map_err(|error| refusal::unread(error, &look.pairs(&info.wallet)))?;
+        balance.holds_truncated = open.len() > PAGE_ROWS_MAX;
+        let listed = open.iter().take(PAGE_ROWS_MAX);
+        balance.holds = listed.map(|own| render::hold(customer.id, own, asset_of(info))).collect();
+    }
     let days = u64::from(request.expiring_within_days);
     if days == 0 && !request.by_kind && !request.by_tranche {
         return Ok(balance);
@@ -422,7 +431,7 @@ fn by_kind(open: &[OpenView], scale: u8) -> Vec<v1::KindBalance> {
             v1::KindBalance {
                 kind: render::kind(*kind),
                 available: Amount(own().map(|own| own.available.0).sum()).to_text(scale),
-                held: Amount::ZERO.to_text(scale),
+                held: Amount(own().map(|own| own.held.0).sum()).to_text(scale),
                 pending: Amount(own().map(|own| own.pending.0).sum()).to_text(scale),
             }
         })
@@ -430,7 +439,7 @@ fn by_kind(open: &[OpenView], scale: u8) -> Vec<v1::KindBalance> {
 }
 
 /// Walks a list in chunks until a page is full, the list ends, or enough was looked at.
-fn walk<T>(
+pub(super) fn walk<T>(
     page: &Page,
     fetch: impl Fn(Option<u64>) -> Result<Vec<(u64, T)>, Status>,
     fits: impl Fn(&T) -> bool,

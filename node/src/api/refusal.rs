@@ -28,7 +28,7 @@ fn code(reason: &str) -> Code {
     match reason {
         "INVALID_ARGUMENT" | "INVALID_AMOUNT_PRECISION" | "LIMIT_EXCEEDED" => Code::InvalidArgument,
         "AMOUNT_OVERFLOW" => Code::OutOfRange,
-        "CUSTOMER_NOT_FOUND" | "WALLET_NOT_FOUND" | "MOVEMENT_NOT_FOUND" => Code::NotFound,
+        "CUSTOMER_NOT_FOUND" | "WALLET_NOT_FOUND" | "MOVEMENT_NOT_FOUND" | "HOLD_NOT_FOUND" => Code::NotFound,
         "ALREADY_EXISTS" => Code::AlreadyExists,
         "INTERNAL" => Code::Internal,
         "UNAVAILABLE" | "NOT_LEADER" => Code::Unavailable,
@@ -115,6 +115,13 @@ pub fn explain_denial(denial: &Denial, request: &Pairs) -> v1::Refusal {
             "there is credit, but none that may pay for this charge type and feature".to_owned()
         }
         Reason::InsufficientCredits => "there is not enough credit; grant more and use a new key".to_owned(),
+        Reason::HoldNotFound => "the customer has no such hold".to_owned(),
+        Reason::HoldExpired => {
+            "the hold's time ran out, and what it had set aside was given back; debit instead, with a new key"
+                .to_owned()
+        }
+        Reason::HoldClosed => "the hold was captured or released before".to_owned(),
+        Reason::TrancheNotActive => "a tranche that the hold has set aside has expired".to_owned(),
         Reason::InvalidArgument => "a tranche would expire before it could be spent".to_owned(),
     };
     if let Some(shortage) = denial.shortage {

@@ -2,7 +2,9 @@
 
 use purser_ledger::amount::{Amount, Asset, Decimal};
 use purser_ledger::command::{BurnPolicy, ChargeScope, ChargeType, TrancheKind};
-use purser_ledger::query::{LedgerEntry, TrancheStatus, TrancheView};
+use purser_ledger::ids::HoldId;
+use purser_ledger::query::{HoldView, LedgerEntry, TrancheStatus, TrancheView};
+use purser_ledger::rows::hold::{HoldState, HoldStatus, Pin};
 use purser_ledger::rows::journal::{MovementKind, MovementStatus};
 use purser_ledger::time::Time;
 use purser_ledger::verdict::{Applied, Balance, Effect, WalletBalance, WalletInfo};
@@ -91,8 +93,9 @@ pub fn receipt(applied: &Applied, witness: &Witness, replayed: bool) -> v1::Rece
         Effect::Wallet(_) => (&[][..], &[][..]),
         Effect::Posted { movements, balances, .. } => (&movements[..], &balances[..]),
     };
-    let consumed = movements.iter().filter(|own| own.kind == MovementKind::Consumed);
-    let draws = consumed.flat_map(|movement| {
+    let drawn = [MovementKind::Consumed, MovementKind::Held, MovementKind::Captured];
+    let drawn = movements.iter().filter(|own| drawn.contains(&own.kind));
+    let draws = drawn.flat_map(|movement| {
         let own = balances.get(movement.balance);
         let (wallet, scale) = own.map_or(("", 0), |own| (own.wallet.as_str(), own.asset_scale));
         movement.draws.iter().map(move |own| draw(own, wallet, scale))
@@ -147,7 +150,7 @@ pub fn debit(
 
 /// What a debit took, what it could still draw, in which asset; of an applied debit.
 pub fn debited(effect: &Effect) -> (String, String, Option<v1::Asset>) {
-    let Effect::Posted { movements, balances, remaining } = effect else {
+    let Effect::Posted { movements, balances, remaining, .. } = effect else {
         return (String::new(), String::new(), None);
     };
     let Some(first) = balances.first() else { return (String::new(), String::new(), None) };
@@ -205,7 +208,7 @@ pub fn tranche(wallet: &str, scale: u8, view: &TrancheView) -> v1::Tranche {
         amount: text(row.amount),
         pending: text(pending),
         available: text(view.available),
-        held: text(Amount::ZERO),
+        held: text(view.held),
         consumed: text(view.consumed),
         expired: text(view.expired),
         effective_at: Some(timestamp(row.effective_at)),
@@ -240,12 +243,7 @@ pub fn movement(customer: &str, info: &WalletInfo, entry: &LedgerEntry) -> v1::M
         MovementStatus::Posted => v1::MovementStatus::Posted,
         MovementStatus::Pending => v1::MovementStatus::Pending,
     };
-    let charge_type = match own.charge_type {
-        None => v1::ChargeType::Unspecified,
-        Some(ChargeType::Usage) => v1::ChargeType::Usage,
-        Some(ChargeType::Fixed) => v1::ChargeType::Fixed,
-    };
-    let burned = own.kind == MovementKind::Consumed;
+    let burned = matches!(own.kind, MovementKind::Consumed | MovementKind::Held);
     v1::Movement {
         movement_id: entry.id.to_string(),
         operation_id: own.operation.to_string(),
@@ -272,10 +270,102 @@ pub fn movement(customer: &str, info: &WalletInfo, entry: &LedgerEntry) -> v1::M
         } else {
             0
         },
-        charge_type: charge_type.into(),
+        charge_type: charge_type(own.charge_type),
         feature: own.feature.clone(),
         hash: hex(&entry.hash),
         previous_hash: hex(&entry.previous_hash),
+        hold_id: own.hold.map(|hold| hold.to_string()).unwrap_or_default(),
+    }
+}
+
+fn charge_type(charge_type: Option<ChargeType>) -> i32 {
+    let charge_type = match charge_type {
+        None => v1::ChargeType::Unspecified,
+        Some(ChargeType::Usage) => v1::ChargeType::Usage,
+        Some(ChargeType::Fixed) => v1::ChargeType::Fixed,
+    };
+    charge_type.into()
+}
+
+/// A state of a hold.
+pub fn hold_status(status: HoldStatus) -> v1::HoldStatus {
+    match status {
+        HoldStatus::Open => v1::HoldStatus::Open,
+        HoldStatus::Captured => v1::HoldStatus::Captured,
+        HoldStatus::Released => v1::HoldStatus::Released,
+        HoldStatus::Expired => v1::HoldStatus::Expired,
+    }
+}
+
+/// What became of a hold.
+pub fn hold_state(id: HoldId, state: &HoldState, of: Asset<'_>) -> v1::HoldState {
+    let text = |amount: Amount| amount.to_text(of.scale);
+    v1::HoldState {
+        hold_id: id.to_string(),
+        status: hold_status(state.status).into(),
+        asset: Some(asset(of.code, of.scale)),
+        amount: text(state.amount),
+        captured: text(state.captured),
+        released: text(state.released),
+        left: text(state.left()),
+        excess: text(state.excess),
+        created_at: Some(timestamp(state.created_at)),
+        expires_at: Some(timestamp(state.expires_at)),
+    }
+}
+
+/// What a command about a hold did, as text in its asset.
+pub struct AboutHold {
+    /// The hold after it.
+    pub hold: Option<v1::HoldState>,
+    /// What its payer could still draw for the same.
+    pub remaining: String,
+    /// What was spent, from the hold and beyond it.
+    pub spent: String,
+    /// What was given back, or lapsed on the way.
+    pub released: String,
+}
+
+/// What a command about a hold did; `None` for the effect of another one.
+pub fn about_hold(effect: &Effect) -> Option<AboutHold> {
+    let Effect::Posted { movements, balances, remaining, hold } = effect else { return None };
+    let (id, state) = &**hold.as_ref()?;
+    let first = balances.first()?;
+    let asset = Asset { code: &first.asset_code, scale: first.asset_scale };
+    let sum = |kinds: &[MovementKind]| {
+        let movements = movements.iter().filter(|own| kinds.contains(&own.kind));
+        let sum = movements.flat_map(|own| &own.draws).map(|draw| draw.amount.0).sum();
+        Amount(sum).to_text(asset.scale)
+    };
+    Some(AboutHold {
+        hold: Some(hold_state(*id, state, asset)),
+        remaining: remaining.unwrap_or_default().to_text(asset.scale),
+        spent: sum(&[MovementKind::Captured, MovementKind::Consumed]),
+        released: sum(&[MovementKind::Released, MovementKind::Expired]),
+    })
+}
+
+/// A hold of a customer.
+pub fn hold(customer: &str, view: &HoldView, of: Asset<'_>) -> v1::Hold {
+    let row = &view.hold;
+    let pin = |wallet: &str, pin: &Pin| v1::Pin {
+        tranche_id: pin.tranche.to_string(),
+        wallet: wallet.to_owned(),
+        kind: kind(pin.kind),
+        amount: pin.amount.to_text(of.scale),
+        expires_at: optional_time(pin.expires_at),
+    };
+    let pins = row.parts.iter().flat_map(|part| part.pins.iter().map(|own| pin(&part.wallet, own)));
+    v1::Hold {
+        state: Some(hold_state(view.id, &row.state, of)),
+        customer: customer.to_owned(),
+        wallets: row.parts.iter().map(|part| part.wallet.clone()).collect(),
+        pins: pins.collect(),
+        charge_type: charge_type(row.charge_type),
+        feature: row.feature.clone().unwrap_or_default(),
+        reference: row.reference.clone(),
+        reason_code: row.reason_code.clone(),
+        metadata: row.metadata.iter().cloned().collect(),
     }
 }
 
@@ -285,5 +375,8 @@ pub fn movement_type(kind: MovementKind) -> v1::MovementType {
         MovementKind::Granted => v1::MovementType::Granted,
         MovementKind::Consumed => v1::MovementType::Consumed,
         MovementKind::Expired => v1::MovementType::Expired,
+        MovementKind::Held => v1::MovementType::Held,
+        MovementKind::Released => v1::MovementType::Released,
+        MovementKind::Captured => v1::MovementType::Captured,
     }
 }

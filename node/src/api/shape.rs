@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use prost_types::Timestamp;
 use purser_ledger::amount::{ASSET_CODE_BYTES_MAX, ASSET_SCALE_MAX, AmountError, Asset, Decimal};
-use purser_ledger::ids::{Customer, ID_BYTES_MAX, KEY_BYTES_MAX};
-use purser_ledger::time::Time;
+use purser_ledger::command::HOLD_TTL_MAX;
+use purser_ledger::ids::{Customer, HoldId, ID_BYTES_MAX, KEY_BYTES_MAX};
+use purser_ledger::time::{Span, Time};
 use purser_proto::v1;
 
 /// Most pairs of metadata.
@@ -122,15 +123,47 @@ impl Shape {
         Asset { code, scale }
     }
 
+    /// How much time a hold is given.
+    pub fn ttl(&mut self, field: &str, ttl: &prost_types::Duration) -> Span {
+        match micros_of(ttl) {
+            _ if ttl.seconds > HOLD_TTL_MAX.0 as i64 / 1_000_000 => {
+                self.fault(field, Fault::Limit, "at most 24 hours");
+                HOLD_TTL_MAX
+            }
+            Some(micros) if micros > HOLD_TTL_MAX.0 => {
+                self.fault(field, Fault::Limit, "at most 24 hours");
+                HOLD_TTL_MAX
+            }
+            Some(micros) if micros > 0 => Span(micros),
+            _ => {
+                self.invalid(field, "must be above zero, at most 24 hours");
+                HOLD_TTL_MAX
+            }
+        }
+    }
+
+    /// The id of a hold.
+    pub fn hold(&mut self, field: &str, text: &str) -> HoldId {
+        HoldId::parse(text).unwrap_or_else(|| {
+            self.invalid(field, "not a hold id: hld_ and 13 letters");
+            HoldId::default()
+        })
+    }
+
     /// An amount above zero. One that is too big for any asset is left to the ledger, which knows
     /// first whether it is too precise for the wallet's.
     pub fn amount(&mut self, field: &str, text: &str) -> Decimal {
+        let amount = self.amount_or_zero(field, text);
+        if amount.is_some_and(Decimal::is_zero) {
+            self.invalid(field, "must be above zero");
+        }
+        amount.unwrap_or_default()
+    }
+
+    /// An amount, if it is one.
+    pub fn amount_or_zero(&mut self, field: &str, text: &str) -> Option<Decimal> {
         match Decimal::parse(text) {
-            Ok(amount) if amount.is_zero() => {
-                self.invalid(field, "must be above zero");
-                amount
-            }
-            Ok(amount) => amount,
+            Ok(amount) => Some(amount),
             Err(error) => {
                 let fault = match error {
                     AmountError::Malformed => Fault::Invalid,
@@ -139,7 +172,7 @@ impl Shape {
                 };
                 let shown: String = text.chars().take(48).collect();
                 self.fault(field, fault, format!("{shown:?} is not an amount: {error}"));
-                Decimal::default()
+                None
             }
         }
     }
@@ -199,6 +232,12 @@ impl Shape {
         }
         pairs
     }
+}
+
+/// A length of time in microseconds; `None` for a negative one, or one that is too long.
+pub fn micros_of(span: &prost_types::Duration) -> Option<u64> {
+    let (seconds, nanos) = u64::try_from(span.seconds).ok().zip(u64::try_from(span.nanos).ok())?;
+    seconds.checked_mul(1_000_000)?.checked_add(nanos / 1_000)
 }
 
 /// Ledger time as a protobuf timestamp.

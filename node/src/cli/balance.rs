@@ -7,13 +7,13 @@ use super::answer::Answer;
 use super::failure::Failure;
 use super::session::{About, Session};
 use super::table::{self, Column, Lean};
-use super::{json, parse, receipt, times, tranches, words};
+use super::{hold, json, parse, receipt, times, tranches, words};
 
 /// Shown under `--help`.
 pub const EXAMPLES: &str = "\
 Examples:
   purser balance --customer acme
-  purser balance --customer acme --wallet main --by-kind --by-tranche
+  purser balance --customer acme --wallet main --by-kind --by-tranche --by-hold
   purser balance --customer acme --asset credits/0 --expiring-within 7
   purser balance --customer acme -o json | jq -r '.wallets[].balance.available'";
 
@@ -42,6 +42,9 @@ pub struct BalanceArgs {
     /// List the open tranches
     #[arg(long)]
     by_tranche: bool,
+    /// List the open holds
+    #[arg(long)]
+    by_hold: bool,
 }
 
 impl BalanceArgs {
@@ -56,6 +59,7 @@ impl BalanceArgs {
             expiring_within_days: self.expiring_within,
             by_kind: self.by_kind,
             by_tranche: self.by_tranche,
+            by_hold: self.by_hold,
         });
         let mut ledger = session.ledger();
         let response = session.wait(about, ledger.get_balance(request)).await?;
@@ -82,6 +86,7 @@ pub(super) fn show(response: &GetBalanceResponse) -> Answer {
     for wallet in &response.wallets {
         text.push_str(&kinds(wallet));
         text.push_str(&open_tranches(wallet));
+        text.push_str(&open_holds(wallet));
     }
     text.push_str(&footer(response));
     Answer::new(text, json::shape(response))
@@ -124,6 +129,14 @@ fn open_tranches(wallet: &WalletBalance) -> String {
     }
     let more = if wallet.tranches_truncated { "\n… and more: purser tranches" } else { "" };
     format!("\n\n{} by tranche:\n{}{more}", name(wallet), tranches::rows(&wallet.tranches))
+}
+
+fn open_holds(wallet: &WalletBalance) -> String {
+    if wallet.holds.is_empty() {
+        return String::new();
+    }
+    let more = if wallet.holds_truncated { "\n… and more: purser hold list --status open" } else { "" };
+    format!("\n\n{} by hold:\n{}{more}", name(wallet), hold::rows(&wallet.holds))
 }
 
 fn name(wallet: &WalletBalance) -> String {

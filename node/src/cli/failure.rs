@@ -170,8 +170,7 @@ fn advice(reason: Reason) -> &'static str {
         Reason::AmountOverflow => "use a smaller amount and a new --key",
         Reason::LimitExceeded => "split the request or shorten the field; see docs/limits.md",
         Reason::InsufficientCredits => {
-            "grant credits (purser grant) or use --partial, then use a new --key: this one keeps its \
-             verdict"
+            "grant credits (purser grant) or ask for less, then use a new --key: this one keeps its verdict"
         }
         Reason::NoEligibleTranche => {
             "look at what the credits may pay (purser tranches), then use a new --key"
@@ -184,6 +183,12 @@ fn advice(reason: Reason) -> &'static str {
             "list the customer's wallets (purser wallet list), or create one (purser wallet create)"
         }
         Reason::MovementNotFound => "check --customer and the movement's id (purser movements)",
+        Reason::HoldNotFound => "check --customer and the hold's id (purser hold list)",
+        Reason::HoldExpired => "its credits are back: debit them (purser debit) with a new --key",
+        Reason::HoldClosed => "it was captured or released before: look at it (purser hold get)",
+        Reason::TrancheNotActive => {
+            "look at what is left of the credits (purser tranches), and capture before the hold ends"
+        }
         Reason::AlreadyExists => "it is there already: look at it, or choose another id",
         Reason::CustomerQuarantined => {
             "call the operator: this customer's books are stopped until someone has looked"

@@ -21,6 +21,7 @@ mod debit;
 mod describe;
 mod failure;
 mod grant;
+mod hold;
 mod json;
 mod movements;
 mod page;
@@ -60,6 +61,10 @@ pub enum ClientCommand {
     /// Burn credits, or see what a debit would do (--explain)
     #[command(after_help = debit::EXAMPLES)]
     Debit(Box<debit::DebitArgs>),
+
+    /// Set credits aside for a request in flight, then spend or release them
+    #[command(subcommand, after_help = hold::EXAMPLES)]
+    Hold(hold::HoldCommand),
 
     /// Show what a customer has
     #[command(after_help = balance::EXAMPLES)]
@@ -132,6 +137,7 @@ impl ClientCommand {
             ClientCommand::Wallet(command) => command.run(&session).await,
             ClientCommand::Grant(args) => args.run(&session).await,
             ClientCommand::Debit(args) => args.run(&session).await,
+            ClientCommand::Hold(command) => command.run(&session).await,
             ClientCommand::Balance(args) => args.run(&session).await,
             ClientCommand::Tranches(args) => args.run(&session).await,
             ClientCommand::Movements(args) => args.run(&session).await,

@@ -145,6 +145,7 @@ fn show_movement(movement: &Movement) -> String {
         ("amount", movement.amount.clone()),
         ("balance before", movement.balance_before.clone()),
         ("balance after", movement.balance_after.clone()),
+        ("hold", movement.hold_id.clone()),
         ("feature", movement.feature.clone()),
         ("reason", movement.reason_code.clone()),
         ("reference", movement.reference.clone()),

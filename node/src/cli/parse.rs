@@ -95,6 +95,16 @@ pub fn timeout(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err(hint.to_owned()) } else { Ok(duration) }
 }
 
+/// `90s`, `5m`, `24h`: how long a hold lives.
+pub fn ttl(text: &str) -> Result<prost_types::Duration, String> {
+    let hint = "a time is above zero, such as 90s, 5m or 24h";
+    let duration: SignedDuration = text.parse().map_err(|_| hint)?;
+    if !duration.is_positive() {
+        return Err(hint.to_owned());
+    }
+    Ok(prost_types::Duration { seconds: duration.as_secs(), nanos: duration.subsec_nanos() })
+}
+
 /// A server's address; `http://` may be left out.
 pub fn server_url(text: &str) -> Result<String, String> {
     match text.split_once("://") {

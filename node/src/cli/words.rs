@@ -3,8 +3,8 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use purser_proto::v1::{
-    BurnPolicy, ChargeScope, ChargeType, MovementStatus, MovementType, TrancheKind, TrancheStatus,
-    WalletStatus,
+    BurnPolicy, ChargeScope, ChargeType, HoldStatus, MovementStatus, MovementType, TrancheKind,
+    TrancheStatus, WalletStatus,
 };
 
 /// The words that a flag takes.
@@ -23,7 +23,9 @@ pub const TRANCHE_STATUSES: Words = &["scheduled", "active", "exhausted", "expir
 /// States of a wallet.
 pub const WALLET_STATUSES: Words = &["active", "frozen"];
 /// Types of movements.
-pub const MOVEMENT_TYPES: Words = &["granted", "consumed", "expired"];
+pub const MOVEMENT_TYPES: Words = &["granted", "consumed", "expired", "held", "released", "captured"];
+/// States of a hold.
+pub const HOLD_STATUSES: Words = &["open", "captured", "released", "expired"];
 
 /// An enumeration of the contract: `from_str_name` and `as_str_name` with a common prefix.
 pub trait Word: Copy + Default + Send + Sync + TryFrom<i32> + 'static {
@@ -53,6 +55,7 @@ words! {
     BurnPolicy "BURN_POLICY_",
     ChargeScope "CHARGE_SCOPE_",
     ChargeType "CHARGE_TYPE_",
+    HoldStatus "HOLD_STATUS_",
     MovementStatus "MOVEMENT_STATUS_",
     MovementType "MOVEMENT_TYPE_",
     TrancheKind "TRANCHE_KIND_",

@@ -122,6 +122,41 @@ impl Running {
         self.ledger.debit(request).await.map(tonic::Response::into_inner)
     }
 
+    pub async fn hold(&mut self, request: v1::HoldRequest) -> Result<v1::HoldResponse, Status> {
+        self.ledger.hold(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub async fn extend(&mut self, request: v1::ExtendHoldRequest) -> Result<v1::ExtendHoldResponse, Status> {
+        self.ledger.extend_hold(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub async fn capture(&mut self, request: v1::CaptureRequest) -> Result<v1::CaptureResponse, Status> {
+        self.ledger.capture(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub async fn release(&mut self, request: v1::ReleaseRequest) -> Result<v1::ReleaseResponse, Status> {
+        self.ledger.release(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// A hold that is there.
+    pub async fn get_hold(&mut self, customer: &str, hold_id: &str) -> v1::Hold {
+        let (customer, hold_id) = (customer.to_owned(), hold_id.to_owned());
+        let request = v1::GetHoldRequest { customer, hold_id, ..Default::default() };
+        let answer = self.ledger.get_hold(request).await.expect("a hold").into_inner();
+        answer.hold.expect("a hold")
+    }
+
+    pub async fn freeze(&mut self, customer: &str, wallet: &str, frozen: bool) {
+        let request = v1::FreezeWalletRequest {
+            customer: customer.to_owned(),
+            wallet: wallet.to_owned(),
+            idempotency_key: fresh_key(),
+            frozen,
+            ..Default::default()
+        };
+        self.ledger.freeze_wallet(request).await.expect("frozen or thawed");
+    }
+
     /// The balance of one wallet.
     pub async fn balance(&mut self, customer: &str, wallet: &str) -> v1::Balance {
         let request = v1::GetBalanceRequest {
@@ -178,6 +213,12 @@ pub fn at(micros: u64) -> Timestamp {
     }
 }
 
+/// So many microseconds as a duration.
+pub fn lasting(micros: u64) -> prost_types::Duration {
+    let Timestamp { seconds, nanos } = at(micros);
+    prost_types::Duration { seconds, nanos }
+}
+
 /// A key that no other call of this process uses.
 pub fn fresh_key() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -226,6 +267,47 @@ pub fn debit_request(customer: &str, wallet: &str, amount: &str) -> v1::DebitReq
         idempotency_key: fresh_key(),
         payer: Some(v1::debit_request::Payer::Wallet(wallet.to_owned())),
         amount: amount.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A hold on one wallet under a fresh key, for as long as a hold lives that does not say.
+pub fn hold_request(customer: &str, wallet: &str, amount: &str) -> v1::HoldRequest {
+    v1::HoldRequest {
+        customer: customer.to_owned(),
+        idempotency_key: fresh_key(),
+        payer: Some(v1::hold_request::Payer::Wallet(wallet.to_owned())),
+        amount: amount.to_owned(),
+        ..Default::default()
+    }
+}
+
+pub fn extend_request(customer: &str, hold_id: &str, micros: u64) -> v1::ExtendHoldRequest {
+    v1::ExtendHoldRequest {
+        customer: customer.to_owned(),
+        idempotency_key: fresh_key(),
+        hold_id: hold_id.to_owned(),
+        ttl: Some(lasting(micros)),
+        ..Default::default()
+    }
+}
+
+/// A capture that closes the hold; an empty amount is all that is left.
+pub fn capture_request(customer: &str, hold_id: &str, amount: &str) -> v1::CaptureRequest {
+    v1::CaptureRequest {
+        customer: customer.to_owned(),
+        idempotency_key: fresh_key(),
+        hold_id: hold_id.to_owned(),
+        amount: amount.to_owned(),
+        ..Default::default()
+    }
+}
+
+pub fn release_request(customer: &str, hold_id: &str) -> v1::ReleaseRequest {
+    v1::ReleaseRequest {
+        customer: customer.to_owned(),
+        idempotency_key: fresh_key(),
+        hold_id: hold_id.to_owned(),
         ..Default::default()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use purser_ledger::command::{Batch, Item, encode_body};
 use purser_ledger::verdict::{Answer, Applied, Effect, Reply, Verdict};
-use purser_node::api::render;
+use purser_node::api::render::{self, AboutHold};
 use purser_node::shard::{ShardId, Witness};
 use purser_proto::v1;
 
@@ -107,9 +107,29 @@ fn done(shard: ShardId, log: &Log, attempt: &Attempt, response: &Response, count
             let (amount, remaining, asset) = render::debited(&applied.effect);
             Response::Debit(v1::DebitResponse { receipt, amount, remaining, asset })
         }
+        (Request::Hold(_), _) => {
+            let AboutHold { hold, remaining, .. } = about_hold(applied)?;
+            Response::Hold(v1::HoldResponse { receipt, hold, remaining })
+        }
+        (Request::ExtendHold(_), _) => {
+            let AboutHold { hold, remaining, .. } = about_hold(applied)?;
+            Response::ExtendHold(v1::ExtendHoldResponse { receipt, hold, remaining })
+        }
+        (Request::Capture(_), _) => {
+            let AboutHold { hold, remaining, spent: amount, released } = about_hold(applied)?;
+            Response::Capture(v1::CaptureResponse { receipt, hold, remaining, amount, released })
+        }
+        (Request::Release(_), _) => {
+            let AboutHold { hold, remaining, released, .. } = about_hold(applied)?;
+            Response::Release(v1::ReleaseResponse { receipt, hold, remaining, released })
+        }
         (request, response) => return Err(format!("{response:?} in answer to {request:?}")),
     };
     same("the answer", &expected, response)
+}
+
+fn about_hold(applied: &Applied) -> Check<AboutHold> {
+    render::about_hold(&applied.effect).ok_or_else(|| "an answer without a hold".to_owned())
 }
 
 fn wallet(customer: &str, applied: &Applied) -> Option<v1::Wallet> {
@@ -197,6 +217,10 @@ fn has_deadline(request: &Request) -> bool {
         Request::FreezeWallet(request) => &request.valid_until,
         Request::Grant(request) => &request.valid_until,
         Request::Debit(request) => &request.valid_until,
+        Request::Hold(request) => &request.valid_until,
+        Request::ExtendHold(request) => &request.valid_until,
+        Request::Capture(request) => &request.valid_until,
+        Request::Release(request) => &request.valid_until,
         Request::GetBalance(_) | Request::ListMovements(_) | Request::Audit(_) => &None,
     };
     deadline.is_some()

@@ -2,7 +2,7 @@
 
 use purser_ledger::amount::Amount;
 use purser_ledger::command::ChargeType;
-use purser_ledger::ids::{Customer, OperationId, RecordId, TrancheId};
+use purser_ledger::ids::{Customer, HoldId, OperationId, RecordId, TrancheId};
 use purser_ledger::rows::journal::MovementStatus;
 use purser_ledger::time::Span;
 use purser_model::{Draw, Movement};
@@ -84,6 +84,10 @@ fn movement(replay: &mut Replay, place: usize, expected: &Movement, given: &v1::
     names.movements.pair(id, (place, expected.number))?;
     let operation = OperationId::parse(&given.operation_id).ok_or_else(unread)?;
     names.operations.pair(operation, expected.operation)?;
+    match (expected.hold, HoldId::parse(&given.hold_id)) {
+        (Some(number), Some(hold)) => names.holds.pair(hold, number)?,
+        (number, _) => same("whether it is of a hold", &number.is_some(), &!given.hold_id.is_empty())?,
+    }
     let scale = given.asset.as_ref().map_or(0, |asset| asset.scale as u8);
     same("number of draws", &expected.draws.len(), &given.draws.len())?;
     for (expected, given) in expected.draws.iter().zip(&given.draws) {

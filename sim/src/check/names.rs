@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use purser_ledger::ids::{OperationId, RecordId, TrancheId};
+use purser_ledger::ids::{HoldId, OperationId, RecordId, TrancheId};
 
 use super::Check;
 
@@ -22,6 +22,11 @@ impl<Id, Number> Default for Pairs<Id, Number> {
 }
 
 impl<Id: Copy + Ord + Debug, Number: Copy + Ord + Debug> Pairs<Id, Number> {
+    /// The number that an id stands for, once they have met.
+    pub fn number(&self, id: Id) -> Option<Number> {
+        self.numbers.get(&id).copied()
+    }
+
     /// Holds an id to a number.
     pub fn pair(&mut self, id: Id, number: Number) -> Check {
         let known_number = *self.numbers.entry(id).or_insert(number);
@@ -41,6 +46,8 @@ impl<Id: Copy + Ord + Debug, Number: Copy + Ord + Debug> Pairs<Id, Number> {
 pub struct Names {
     /// Tranches, as the model counts them.
     pub tranches: Pairs<TrancheId, usize>,
+    /// Holds, as the model counts them.
+    pub holds: Pairs<HoldId, usize>,
     /// Operations, as the model counts them.
     pub operations: Pairs<OperationId, usize>,
     /// Movements: the place of their wallet in the model, and their number there.

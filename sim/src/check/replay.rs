@@ -5,8 +5,10 @@
 //! Commands cannot see the difference as long as fewer items are due than one command books, and the
 //! callers keep to that.
 
-use purser_ledger::command::{Batch, Item};
-use purser_ledger::ids::Customer;
+use purser_ledger::amount::Amount;
+use purser_ledger::command::{Batch, Capture, Command, ExtendHold, Item, Operation, Release};
+use purser_ledger::ids::{Customer, HoldId};
+use purser_ledger::rows::hold::HoldStatus;
 use purser_ledger::verdict;
 use purser_model::{Effect, Model, Posted, Reply, Verdict, Wallet};
 use purser_proto::v1;
@@ -52,8 +54,21 @@ impl Replay {
                     .map_err(|what| format!("entry {index}: {what}\n   to {item:?}"))?;
             }
         }
+        self.count_holds(counts);
         looks.retain(|look| !self.shows(look));
         missed(&looks, u64::MAX)
+    }
+
+    fn count_holds(&self, counts: &mut Counts) {
+        for hold in self.model.holds() {
+            let state = hold.state_at(self.model.now());
+            let met = [
+                ("hold: timed out", state.status == HoldStatus::Expired),
+                ("hold: captured beyond it", state.excess > Amount::ZERO),
+                ("hold: over several wallets", hold.parts.len() > 1),
+            ];
+            met.iter().filter(|(_, met)| *met).for_each(|(what, _)| count(counts, what));
+        }
     }
 
     fn judge(&mut self, item: &Item<'_>, reply: &verdict::Reply, counts: &mut Counts) -> Check {
@@ -62,7 +77,7 @@ impl Replay {
             count(counts, "sweep");
             return same("a sweep's answer is one", &true, &swept);
         };
-        let expected = self.model.command(command);
+        let expected = self.model.command(&self.in_numbers(command));
         match (&expected, reply) {
             (Reply::KeyReused, verdict::Reply::KeyReused) | (Reply::KeyTooOld, verdict::Reply::KeyTooOld) => {
                 Ok(())
@@ -76,6 +91,18 @@ impl Replay {
             }
             _ => Err(format!("the model says {expected:?}, the ledger {reply:?}")),
         }
+    }
+
+    /// A command as the model reads it: a hold is named by its number. One that never was has none.
+    fn in_numbers<'a>(&self, command: &Command<'a>) -> Command<'a> {
+        let mut command = command.clone();
+        if let Operation::ExtendHold(ExtendHold { hold, .. })
+        | Operation::Capture(Capture { hold, .. })
+        | Operation::Release(Release { hold, .. }) = &mut command.operation
+        {
+            *hold = self.names.holds.number(*hold).map_or(*hold, |number| HoldId(number as u64));
+        }
+        command
     }
 
     fn same_verdict(
@@ -98,15 +125,23 @@ impl Replay {
         match (expected, given) {
             (Effect::Wallet(expected), verdict::Effect::Wallet(given)) => same("wallet", expected, given),
             (
-                Effect::Posted { movements, balances, remaining },
+                Effect::Posted { movements, balances, remaining, hold },
                 verdict::Effect::Posted {
                     movements: given,
                     balances: given_balances,
                     remaining: given_remaining,
+                    hold: given_hold,
                 },
             ) => {
                 same("balances", balances, given_balances)?;
                 same("remaining", remaining, given_remaining)?;
+                match (hold, given_hold) {
+                    (Some((number, state)), Some(given)) => {
+                        self.names.holds.pair(given.0, *number)?;
+                        same("hold", state, &given.1)?;
+                    }
+                    _ => same("whether it is about a hold", &hold.is_some(), &given_hold.is_some())?,
+                }
                 same("number of movements", &movements.len(), &given.len())?;
                 movements.iter().zip(given).try_for_each(|(expected, given)| {
                     let wallet = balances[expected.balance].wallet.as_str();
@@ -161,8 +196,8 @@ impl Replay {
         let wallets = self.model.wallets().iter().filter(|wallet| wallet.customer() == customer);
         let expected: Vec<_> = wallets
             .map(|wallet| {
-                let balance = wallet.balance_when_all_is_booked(now);
-                let text = |amount: purser_ledger::amount::Amount| amount.to_text(wallet.info.asset_scale);
+                let balance = self.model.balance_when_all_is_booked(wallet, now);
+                let text = |amount: Amount| amount.to_text(wallet.info.asset_scale);
                 let figures = [balance.settled(), balance.available, balance.pending, balance.held].map(text);
                 (wallet.info.wallet.clone(), wallet.info.frozen, figures)
             })

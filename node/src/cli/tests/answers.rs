@@ -12,17 +12,17 @@ use serde_json::json;
 use super::super::{Exit, audit, balance, clock, debit, movements, table, tranches, wallet, words};
 
 /// 2026-11-21T07:00:00Z.
-const MORNING: i64 = 1_795_244_400;
+pub(super) const MORNING: i64 = 1_795_244_400;
 
-fn at(seconds: i64) -> Option<Timestamp> {
+pub(super) fn at(seconds: i64) -> Option<Timestamp> {
     Some(Timestamp { seconds, nanos: 0 })
 }
 
-fn credits() -> Option<Asset> {
+pub(super) fn credits() -> Option<Asset> {
     Some(Asset { code: "credits".to_owned(), scale: 0 })
 }
 
-fn main_balance() -> Balance {
+pub(super) fn main_balance() -> Balance {
     Balance {
         wallet: "main".to_owned(),
         asset: credits(),
@@ -34,7 +34,7 @@ fn main_balance() -> Balance {
     }
 }
 
-fn two_draws() -> Vec<Draw> {
+pub(super) fn two_draws() -> Vec<Draw> {
     let draw = |tranche: &str, kind: TrancheKind, amount: &str, left: &str| Draw {
         tranche_id: tranche.to_owned(),
         wallet: "main".to_owned(),

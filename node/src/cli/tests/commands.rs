@@ -1,33 +1,110 @@
-//! Whole commands over a real connection, against a ledger that knows three answers by heart.
+//! Whole commands over a real connection, against a ledger that knows a few answers by heart.
 
 use std::net::SocketAddr;
 
 use clap::CommandFactory;
+use purser_proto::v1;
 use purser_proto::v1::ledger_server::{Ledger, LedgerServer};
 use purser_proto::v1::{
-    AuditRequest, AuditResponse, Balance, CreateWalletRequest, CreateWalletResponse, DebitBatchRequest,
-    DebitBatchResponse, DebitRequest, DebitResponse, DebitStreamRequest, DebitStreamResponse, ExplainRequest,
-    ExplainResponse, FreezeWalletRequest, FreezeWalletResponse, GetBalanceRequest, GetBalanceResponse,
-    GetMovementRequest, GetMovementResponse, GetWalletRequest, GetWalletResponse, GrantRequest,
-    GrantResponse, ListMovementsRequest, ListMovementsResponse, ListTranchesRequest, ListTranchesResponse,
-    ListWalletsRequest, ListWalletsResponse, Receipt, WalletBalance,
+    Balance, DebitBatchRequest, DebitBatchResponse, DebitRequest, DebitResponse, DebitStreamRequest,
+    DebitStreamResponse, ExplainRequest, ExplainResponse, FreezeWalletRequest, FreezeWalletResponse,
+    GetBalanceRequest, GetBalanceResponse, GrantRequest, GrantResponse, Receipt, WalletBalance,
 };
 use serde_json::json;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::super::{Answer, Exit, Failure};
+use super::holds::{self, Asked};
 use super::{CommandLine, read};
 
 /// Debits tell what they were asked; explaining tells the namespace; grants are lost; freezing has no
-/// end; acme has 95; nothing else is known.
+/// end; acme has 95; of holds there is one, and what is asked about it is passed on; nothing else is
+/// known.
 #[derive(Debug)]
-struct Parrot;
+struct Parrot {
+    heard: UnboundedSender<Asked>,
+}
 
-#[tonic::async_trait]
-impl Ledger for Parrot {
+impl Parrot {
+    fn heard(&self, asked: Asked) {
+        // Most tests do not listen.
+        let _ = self.heard.send(asked);
+    }
+}
+
+/// Implements the service: some methods as told, all others not at all.
+macro_rules! parrot {
+    ({ $($name:ident($request:ident) -> $response:ident),+ $(,)? } $($known:tt)+) => {
+        #[tonic::async_trait]
+        impl Ledger for Parrot {
+            $(async fn $name(&self, _: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
+                Err(unknown())
+            })+
+            $($known)+
+        }
+    };
+}
+
+parrot! {
+    {
+        create_wallet(CreateWalletRequest) -> CreateWalletResponse,
+        get_wallet(GetWalletRequest) -> GetWalletResponse,
+        list_wallets(ListWalletsRequest) -> ListWalletsResponse,
+        list_tranches(ListTranchesRequest) -> ListTranchesResponse,
+        list_movements(ListMovementsRequest) -> ListMovementsResponse,
+        get_movement(GetMovementRequest) -> GetMovementResponse,
+        audit(AuditRequest) -> AuditResponse,
+    }
+
+    async fn hold(&self, request: Request<v1::HoldRequest>) -> Result<Response<v1::HoldResponse>, Status> {
+        self.heard(Asked::Hold(request.into_inner()));
+        Ok(Response::new(holds::held()))
+    }
+
+    async fn extend_hold(
+        &self,
+        request: Request<v1::ExtendHoldRequest>,
+    ) -> Result<Response<v1::ExtendHoldResponse>, Status> {
+        self.heard(Asked::Extend(request.into_inner()));
+        Ok(Response::new(holds::extended()))
+    }
+
+    async fn capture(
+        &self,
+        request: Request<v1::CaptureRequest>,
+    ) -> Result<Response<v1::CaptureResponse>, Status> {
+        self.heard(Asked::Capture(request.into_inner()));
+        Ok(Response::new(holds::captured()))
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        self.heard(Asked::Release(request.into_inner()));
+        Ok(Response::new(holds::released()))
+    }
+
+    async fn get_hold(
+        &self,
+        request: Request<v1::GetHoldRequest>,
+    ) -> Result<Response<v1::GetHoldResponse>, Status> {
+        self.heard(Asked::Get(request.into_inner()));
+        Ok(Response::new(holds::got()))
+    }
+
+    async fn list_holds(
+        &self,
+        request: Request<v1::ListHoldsRequest>,
+    ) -> Result<Response<v1::ListHoldsResponse>, Status> {
+        self.heard(Asked::List(request.into_inner()));
+        Ok(Response::new(holds::listed()))
+    }
+
     async fn debit(&self, request: Request<DebitRequest>) -> Result<Response<DebitResponse>, Status> {
         let request = request.into_inner();
         if request.amount == "6" {
@@ -84,24 +161,6 @@ impl Ledger for Parrot {
         Ok(Response::new(GetBalanceResponse { wallets, ..GetBalanceResponse::default() }))
     }
 
-    async fn create_wallet(
-        &self,
-        _: Request<CreateWalletRequest>,
-    ) -> Result<Response<CreateWalletResponse>, Status> {
-        Err(unknown())
-    }
-
-    async fn get_wallet(&self, _: Request<GetWalletRequest>) -> Result<Response<GetWalletResponse>, Status> {
-        Err(unknown())
-    }
-
-    async fn list_wallets(
-        &self,
-        _: Request<ListWalletsRequest>,
-    ) -> Result<Response<ListWalletsResponse>, Status> {
-        Err(unknown())
-    }
-
     async fn freeze_wallet(
         &self,
         _: Request<FreezeWalletRequest>,
@@ -109,35 +168,10 @@ impl Ledger for Parrot {
         std::future::pending().await
     }
 
-    async fn list_tranches(
-        &self,
-        _: Request<ListTranchesRequest>,
-    ) -> Result<Response<ListTranchesResponse>, Status> {
-        Err(unknown())
-    }
-
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         let debit = request.into_inner().debit.unwrap_or_default();
         let remaining = format!("{} under {:?}", debit.namespace, debit.idempotency_key);
         Ok(Response::new(ExplainResponse { remaining, ..ExplainResponse::default() }))
-    }
-
-    async fn list_movements(
-        &self,
-        _: Request<ListMovementsRequest>,
-    ) -> Result<Response<ListMovementsResponse>, Status> {
-        Err(unknown())
-    }
-
-    async fn get_movement(
-        &self,
-        _: Request<GetMovementRequest>,
-    ) -> Result<Response<GetMovementResponse>, Status> {
-        Err(unknown())
-    }
-
-    async fn audit(&self, _: Request<AuditRequest>) -> Result<Response<AuditResponse>, Status> {
-        Err(unknown())
     }
 }
 
@@ -147,6 +181,12 @@ fn unknown() -> Status {
 
 /// Starts a parrot and returns where it listens; it ends with the test's runtime.
 fn parrot() -> SocketAddr {
+    parrot_that_tells().0
+}
+
+/// As [`parrot`], with what it is asked about holds.
+pub(super) fn parrot_that_tells() -> (SocketAddr, UnboundedReceiver<Asked>) {
+    let (heard, told) = unbounded_channel();
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     let incoming = TcpIncoming::bind(any_port).expect("a free port").with_nodelay(Some(true));
     let address = incoming.local_addr().expect("its address");
@@ -155,14 +195,14 @@ fn parrot() -> SocketAddr {
         .build_v1()
         .expect("the contract describes itself");
     let server = Server::builder()
-        .add_service(LedgerServer::new(Parrot))
+        .add_service(LedgerServer::new(Parrot { heard }))
         .add_service(reflection)
         .serve_with_incoming(incoming);
     tokio::spawn(server);
-    address
+    (address, told)
 }
 
-async fn run(address: SocketAddr, line: &str) -> Result<Answer, Failure> {
+pub(super) async fn run(address: SocketAddr, line: &str) -> Result<Answer, Failure> {
     let line = read(&format!("{line} --server {address}")).expect("a command line");
     line.command.answer(&line.globals, CommandLine::command()).await
 }

@@ -39,7 +39,7 @@ refused: debit 5 from acme: not enough credits
   available  3
   required   5
   key        k-1
-next: grant credits (purser grant) or use --partial, then use a new --key: this one keeps its verdict";
+next: grant credits (purser grant) or ask for less, then use a new --key: this one keeps its verdict";
     assert_eq!(report.to_text(), expected);
     assert_eq!(report.exit, Exit::Refused);
 }
@@ -59,7 +59,7 @@ fn a_refusal_as_json_is_one_object() {
         "metadata": { "available": "3", "required": "5" },
         "retry_after_ms": null,
         "idempotency_key": "k-1",
-        "next": "grant credits (purser grant) or use --partial, then use a new --key: this one \
+        "next": "grant credits (purser grant) or ask for less, then use a new --key: this one \
                  keeps its verdict",
         "exit_code": 1,
     }});
@@ -145,6 +145,10 @@ fn every_reason_has_an_exit_code_that_follows_from_its_http_status() {
         (Reason::NoEligibleTranche, Exit::Refused),
         (Reason::WalletFrozen, Exit::Refused),
         (Reason::CustomerNotFound, Exit::Refused),
+        (Reason::HoldNotFound, Exit::Refused),
+        (Reason::HoldExpired, Exit::Refused),
+        (Reason::HoldClosed, Exit::Refused),
+        (Reason::TrancheNotActive, Exit::Refused),
         (Reason::AlreadyExists, Exit::Refused),
         (Reason::IdempotencyKeyReused, Exit::Refused),
         (Reason::KeyTooOld, Exit::Refused),

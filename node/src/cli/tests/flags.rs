@@ -7,7 +7,7 @@ use purser_proto::v1::debit_request::Payer;
 use purser_proto::v1::tranche_spec::Expiry;
 use purser_proto::v1::{
     Asset, BurnPolicy, CalendarDuration, ChargeScope, ChargeType, DebitRequest, GetClockResponse,
-    GrantRequest, Money, MovementType, TrancheKind, TrancheStatus, WalletStatus,
+    GrantRequest, HoldStatus, Money, MovementType, TrancheKind, TrancheStatus, WalletStatus,
 };
 
 use super::super::words::{self, Word, Words};
@@ -29,7 +29,7 @@ fn grant(line: &str) -> GrantRequest {
     }
 }
 
-fn refused(line: &str) -> ErrorKind {
+pub(super) fn refused(line: &str) -> ErrorKind {
     read(line).expect_err("a command line that is wrong").kind()
 }
 
@@ -201,6 +201,7 @@ fn the_words_of_flags_are_words_of_the_contract() {
     check::<TrancheStatus>(words::TRANCHE_STATUSES);
     check::<WalletStatus>(words::WALLET_STATUSES);
     check::<MovementType>(words::MOVEMENT_TYPES);
+    check::<HoldStatus>(words::HOLD_STATUSES);
 }
 
 #[test]
@@ -258,6 +259,22 @@ fn a_time_out_is_above_zero() {
     assert_eq!(parse::timeout("1m").map(|time| time.as_secs()), Ok(60));
     for wrong in ["0s", "-1s", "10", "P1M", ""] {
         assert!(parse::timeout(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_time_to_live_is_above_zero_and_exact() {
+    let parts = |text: &str| parse::ttl(text).map(|ttl| (ttl.seconds, ttl.nanos));
+    assert_eq!(parts("90s"), Ok((90, 0)));
+    assert_eq!(parts("5m"), Ok((300, 0)));
+    assert_eq!(parts("24h"), Ok((86_400, 0)));
+    assert_eq!(parts("1h 30m"), Ok((5_400, 0)));
+    assert_eq!(parts("PT2M"), Ok((120, 0)));
+    assert_eq!(parts("1500ms"), Ok((1, 500_000_000)));
+    // Longer than the ledger allows: that is for the ledger to say.
+    assert_eq!(parts("25h"), Ok((90_000, 0)));
+    for wrong in ["", "0s", "-1s", "10", "soon", "P1M"] {
+        assert!(text(parse::ttl(wrong)).contains("above zero"), "{wrong}");
     }
 }
 

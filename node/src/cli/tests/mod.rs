@@ -5,6 +5,7 @@ mod answers;
 mod commands;
 mod failures;
 mod flags;
+mod holds;
 
 use clap::Parser;
 

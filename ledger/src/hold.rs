@@ -1,0 +1,538 @@
+//! Holds: credits set aside for a request in flight, then captured, given back, or timed out.
+//!
+//! A hold pins units of tranches in burn order. They leave what is available and stay in what is
+//! settled, until they are captured (spent), given back (available again), or lapse: what is given back
+//! of a tranche that has expired since is never available again. Each wallet books the time-out of what
+//! is pinned in it by itself, in its own due order; a hold that is past its time is expired for every
+//! caller, booked or not.
+
+use crate::amount::Amount;
+use crate::burn::{self, Plan};
+use crate::codec::Damage;
+use crate::command::{Capture, ExtendHold, HOLD_TTL_DEFAULT, HOLD_TTL_MAX, Header, Hold, Payer, Release};
+use crate::grant::amount_reason;
+use crate::ids::{HoldId, OperationId, RecordId};
+use crate::rows::hold::{HoldPart, HoldRow, HoldState, HoldStatus, Pin};
+use crate::rows::journal::{HoldRecord, MovementKind, MovementStatus, NewMovement};
+use crate::rows::keys;
+use crate::rows::open::Charge;
+use crate::rows::tranche::TrancheRow;
+use crate::store::{LocalDamage, Store};
+use crate::time::Time;
+use crate::verdict::{Denial, Draw, Posted, Reason};
+use crate::workspace::{Stop, WalletAt, Workspace};
+
+/// A command about a hold, applied.
+#[derive(Debug)]
+pub struct HoldDone {
+    /// The operation.
+    pub operation: OperationId,
+    /// In the order of booking; none where no credits moved.
+    pub movements: Vec<Posted>,
+    /// What the hold's payer could still draw for the same.
+    pub remaining: Amount,
+    /// The hold after.
+    pub hold: (HoldId, HoldState),
+}
+
+/// A hold at hand, with the wallets that it is about.
+#[derive(Debug)]
+pub struct HoldAt {
+    /// Which.
+    pub id: HoldId,
+    /// Its row.
+    pub row: HoldRow,
+    /// Its payers in draw order, then wallets that it has pinned in and that pay no more.
+    pub wallets: Vec<WalletAt>,
+    /// How many of the wallets pay an excess, or why none does.
+    pub payers: Result<usize, Reason>,
+    /// For each part, the place of its wallet.
+    pub places: Vec<usize>,
+}
+
+/// What a command says of all movements that it books.
+struct Texts<'a> {
+    hold: HoldId,
+    charge: Charge<'a>,
+    effective_at: Time,
+    key: &'a str,
+    actor: &'a str,
+    reason_code: &'a str,
+    reference: &'a str,
+    metadata: &'a [(&'a str, &'a str)],
+    /// Booked by the shard itself.
+    own: bool,
+}
+
+impl<S: Store + ?Sized> Workspace<'_, S> {
+    /// Sets an amount aside over payers in draw order. They are settled, not frozen, of one asset, and
+    /// their scope fits.
+    pub fn hold(
+        &mut self,
+        header: &Header<'_>,
+        hold: &Hold<'_>,
+        payers: &[WalletAt],
+    ) -> Result<Result<HoldDone, Denial>, Stop> {
+        let Some(&first) = payers.first() else { return Err(Stop::Fault("a hold without a payer")) };
+        let amount = match hold.amount.to_amount(self.wallet(first).asset_scale) {
+            Ok(amount) => amount,
+            Err(error) => return Ok(Err(denial(amount_reason(error)))),
+        };
+        let charge = Charge { charge_type: hold.charge_type, feature: hold.feature };
+        let plans = match self.plan_over(payers, charge, amount, false)? {
+            Ok(plans) => plans,
+            Err(denial) => return Ok(Err(denial)),
+        };
+        let id = HoldId(self.meta.allocate());
+        let created_at = self.now();
+        let ttl = hold.ttl.unwrap_or(HOLD_TTL_DEFAULT).min(HOLD_TTL_MAX);
+        let state = HoldState {
+            status: HoldStatus::Open,
+            created_at,
+            expires_at: created_at.saturating_add(ttl),
+            amount,
+            captured: Amount::ZERO,
+            released: Amount::ZERO,
+            excess: Amount::ZERO,
+        };
+        let texts = Texts {
+            hold: id,
+            charge,
+            effective_at: created_at,
+            key: header.key,
+            actor: header.actor,
+            reason_code: hold.reason_code,
+            reference: hold.reference,
+            metadata: &hold.metadata,
+            own: false,
+        };
+        let mut parts = Vec::with_capacity(plans.len());
+        let mut movements = Vec::with_capacity(plans.len());
+        for (place, plan) in plans {
+            let at = payers[place];
+            let draws = self.set_aside(at, plan)?;
+            let pins = self.pins_of(at, &draws)?;
+            self.put_time_out(at, state.expires_at, id)?;
+            let wallet_no = self.wallet(at).no;
+            self.changes.put(keys::hold_of(wallet_no, id), Vec::new());
+            let wallet = self.wallet_name(at)?.to_owned();
+            parts.push(HoldPart { wallet_no, wallet, closed: false, pins });
+            self.post_of_hold(&texts, &mut movements, place, at, MovementKind::Held, draws);
+        }
+        let asset = match hold.payer {
+            Payer::Wallet(_) => None,
+            Payer::CustomerIn(asset) => Some((asset.code.to_owned(), asset.scale)),
+        };
+        let row = HoldRow {
+            state: state.clone(),
+            asset,
+            charge_type: hold.charge_type,
+            feature: hold.feature.map(str::to_owned),
+            reason_code: hold.reason_code.to_owned(),
+            reference: hold.reference.to_owned(),
+            metadata: hold.metadata.iter().map(|(n, value)| ((*n).to_owned(), (*value).to_owned())).collect(),
+            parts,
+        };
+        self.changes.put(keys::hold(id), row.encode());
+        let remaining = self.remaining_over(payers, charge)?;
+        let operation = movements.first().ok_or(Stop::Fault("a hold that pins nothing"))?.id;
+        Ok(Ok(HoldDone { operation: OperationId(operation.0), movements, remaining, hold: (id, state) }))
+    }
+
+    /// Gives a hold more time.
+    pub fn extend_hold(
+        &mut self,
+        header: &Header<'_>,
+        extend: &ExtendHold<'_>,
+        mut at: HoldAt,
+    ) -> Result<Result<HoldDone, Denial>, Stop> {
+        let now = self.now();
+        if let Err(reason) = usable(&at.row, now) {
+            return Ok(Err(denial(reason)));
+        }
+        let pins = at.row.parts.iter().flat_map(|part| &part.pins);
+        if pins.clone().any(|pin| pin.expires_at <= now) {
+            return Ok(Err(denial(Reason::TrancheNotActive)));
+        }
+        let state = &mut at.row.state;
+        let longest = state.created_at.saturating_add(HOLD_TTL_MAX);
+        let before = state.expires_at;
+        let after = now.saturating_add(extend.ttl).min(longest).max(before);
+        if after > before {
+            state.expires_at = after;
+            for (_, place) in at.row.parts.iter().zip(&at.places).filter(|(part, _)| !part.closed) {
+                self.delete_time_out(at.wallets[*place], before, at.id)?;
+                self.put_time_out(at.wallets[*place], after, at.id)?;
+            }
+            self.changes.put(keys::hold(at.id), at.row.encode());
+        }
+        self.hold_done(header, extend.reason_code, Vec::new(), at)
+    }
+
+    /// Burns what a hold has set aside, and what the command asks beyond that.
+    pub fn capture(
+        &mut self,
+        header: &Header<'_>,
+        capture: &Capture<'_>,
+        mut at: HoldAt,
+    ) -> Result<Result<HoldDone, Denial>, Stop> {
+        if let Err(reason) = usable(&at.row, self.now()) {
+            return Ok(Err(denial(reason)));
+        }
+        let Some(&first) = at.wallets.first() else { return Err(Stop::Fault("a hold without a wallet")) };
+        let left = at.row.state.left();
+        let wanted = match capture.amount {
+            None => left,
+            Some(amount) => match amount.to_amount(self.wallet(first).asset_scale) {
+                Ok(amount) => amount,
+                Err(error) => return Ok(Err(denial(amount_reason(error)))),
+            },
+        };
+        let from_pins = Amount(wanted.0.min(left.0));
+        let excess = Amount(wanted.0 - from_pins.0);
+        let plans = match self.plan_excess(&at, excess)? {
+            Ok(plans) => plans,
+            Err(denial) => return Ok(Err(denial)),
+        };
+        let charge_feature = at.row.feature.clone();
+        let texts = Texts {
+            hold: at.id,
+            charge: Charge { charge_type: at.row.charge_type, feature: charge_feature.as_deref() },
+            effective_at: self.now(),
+            key: header.key,
+            actor: header.actor,
+            reason_code: capture.reason_code,
+            reference: capture.reference,
+            metadata: &capture.metadata,
+            own: false,
+        };
+        let mut movements = Vec::new();
+        let mut missing = from_pins;
+        for nth in 0..at.row.parts.len() {
+            let place = at.places[nth];
+            let draws = self.take_pins(at.wallets[place], &mut at.row.parts[nth].pins, &mut missing)?;
+            self.post_of_hold(
+                &texts,
+                &mut movements,
+                place,
+                at.wallets[place],
+                MovementKind::Captured,
+                draws,
+            );
+        }
+        at.row.state.captured.0 += from_pins.0;
+        if !capture.keep_open {
+            at.row.state.status = HoldStatus::Captured;
+            self.give_up(&mut at, &texts, &mut movements)?;
+        }
+        for (place, plan) in plans {
+            let draws = burn::carry_out(self, at.wallets[place], plan)?;
+            self.post_of_hold(
+                &texts,
+                &mut movements,
+                place,
+                at.wallets[place],
+                MovementKind::Consumed,
+                draws,
+            );
+        }
+        at.row.state.excess =
+            at.row.state.excess.checked_add(excess).ok_or(Stop::Fault("an excess overflows"))?;
+        self.changes.put(keys::hold(at.id), at.row.encode());
+        self.hold_done(header, capture.reason_code, movements, at)
+    }
+
+    /// Gives back what a hold has set aside.
+    pub fn release(
+        &mut self,
+        header: &Header<'_>,
+        release: &Release<'_>,
+        mut at: HoldAt,
+    ) -> Result<Result<HoldDone, Denial>, Stop> {
+        if let Err(reason) = usable(&at.row, self.now()) {
+            return Ok(Err(denial(reason)));
+        }
+        let feature = at.row.feature.clone();
+        let texts = Texts {
+            hold: at.id,
+            charge: Charge { charge_type: at.row.charge_type, feature: feature.as_deref() },
+            effective_at: self.now(),
+            key: header.key,
+            actor: header.actor,
+            reason_code: release.reason_code,
+            reference: release.reference,
+            metadata: &release.metadata,
+            own: false,
+        };
+        let mut movements = Vec::new();
+        at.row.state.status = HoldStatus::Released;
+        self.give_up(&mut at, &texts, &mut movements)?;
+        self.changes.put(keys::hold(at.id), at.row.encode());
+        self.hold_done(header, release.reason_code, movements, at)
+    }
+
+    /// Books that a hold has timed out in one wallet.
+    pub fn time_out(&mut self, at: WalletAt, due: Time, id: HoldId) -> Result<(), Stop> {
+        let key = keys::hold(id);
+        let row = self.get(&key)?.ok_or(LocalDamage::Missing("a hold that is due"))?;
+        let mut row = HoldRow::decode(&row)?;
+        let no = self.wallet(at).no;
+        let part = row.parts.iter().position(|part| part.wallet_no == no && !part.closed);
+        let part = part.ok_or(Stop::Fault("a hold times out in a wallet that it has no part in"))?;
+        let feature = row.feature.clone();
+        let texts = Texts {
+            hold: id,
+            charge: Charge { charge_type: row.charge_type, feature: feature.as_deref() },
+            effective_at: due,
+            key: "",
+            actor: "",
+            reason_code: "",
+            reference: "",
+            metadata: &[],
+            own: true,
+        };
+        let released = self.close_part(&texts, &mut Vec::new(), 0, at, &mut row.parts[part], due)?;
+        row.state.released.0 += released.0;
+        if row.parts.iter().all(|part| part.closed) {
+            row.state.status = HoldStatus::Expired;
+        }
+        self.changes.put(key, row.encode());
+        Ok(())
+    }
+
+    /// Closes every part of a hold that is still open.
+    fn give_up(
+        &mut self,
+        at: &mut HoldAt,
+        texts: &Texts<'_>,
+        movements: &mut Vec<Posted>,
+    ) -> Result<(), Stop> {
+        let due = at.row.state.expires_at;
+        for (part, &place) in at.row.parts.iter_mut().zip(&at.places).filter(|(part, _)| !part.closed) {
+            let released = self.close_part(texts, movements, place, at.wallets[place], part, due)?;
+            at.row.state.released.0 += released.0;
+        }
+        Ok(())
+    }
+
+    /// Gives back what one part of a hold has still pinned, and takes its time-out away. What of it
+    /// lapses is booked too. How much it was in all.
+    fn close_part(
+        &mut self,
+        texts: &Texts<'_>,
+        movements: &mut Vec<Posted>,
+        place: usize,
+        at: WalletAt,
+        part: &mut HoldPart,
+        due: Time,
+    ) -> Result<Amount, Stop> {
+        let left = part.left();
+        let (lapsed, back): (Vec<Pin>, Vec<Pin>) =
+            part.pins.drain(..).partition(|pin| pin.expires_at <= texts.effective_at);
+        part.closed = true;
+        self.delete_time_out(at, due, texts.hold)?;
+        let mut draws = Vec::with_capacity(back.len());
+        for pin in back {
+            let row = self.unpin(at, &pin, pin.amount, Amount::ZERO)?;
+            let available = burn::give_back(self, at, pin.tranche, &row, pin.amount)?;
+            draws.push(Draw { tranche: pin.tranche, kind: pin.kind, amount: pin.amount, left: available });
+        }
+        self.post_of_hold(texts, movements, place, at, MovementKind::Released, draws);
+        let mut draws = Vec::with_capacity(lapsed.len());
+        for pin in lapsed {
+            let row = self.unpin(at, &pin, pin.amount, pin.amount)?;
+            let available = burn::open_part(self, at, pin.tranche, &row)?;
+            draws.push(Draw { tranche: pin.tranche, kind: pin.kind, amount: pin.amount, left: available });
+        }
+        self.post_of_hold(texts, movements, place, at, MovementKind::Expired, draws);
+        Ok(left)
+    }
+
+    /// Takes up to `missing` from pins, in burn order.
+    fn take_pins(
+        &mut self,
+        at: WalletAt,
+        pins: &mut Vec<Pin>,
+        missing: &mut Amount,
+    ) -> Result<Vec<Draw>, Stop> {
+        let mut draws = Vec::new();
+        for pin in pins.iter_mut() {
+            let amount = Amount(missing.0.min(pin.amount.0));
+            if amount == Amount::ZERO {
+                break;
+            }
+            let row = self.unpin(at, pin, amount, Amount::ZERO)?;
+            let available = burn::open_part(self, at, pin.tranche, &row)?;
+            draws.push(Draw { tranche: pin.tranche, kind: pin.kind, amount, left: available });
+            pin.amount.0 -= amount.0;
+            missing.0 -= amount.0;
+        }
+        pins.retain(|pin| pin.amount > Amount::ZERO);
+        Ok(draws)
+    }
+
+    /// Draws that leave what is available and stay in what is settled.
+    fn set_aside(&mut self, at: WalletAt, plan: Plan) -> Result<Vec<Draw>, Stop> {
+        let sum = plan.sum;
+        let draws = burn::carry_out(self, at, plan)?;
+        self.wallet_mut(at).held.0 += sum.0;
+        Ok(draws)
+    }
+
+    /// Writes into each tranche's row how much of it is held now.
+    fn pins_of(&mut self, at: WalletAt, draws: &[Draw]) -> Result<Vec<Pin>, Stop> {
+        let mut pins = Vec::with_capacity(draws.len());
+        for draw in draws {
+            let key = keys::tranche(self.wallet(at).no, draw.tranche);
+            let row = self.get(&key)?.ok_or(LocalDamage::Missing("a tranche that is open"))?;
+            let mut row = TrancheRow::decode(&row)?;
+            row.held.0 += draw.amount.0;
+            self.changes.put(key, row.encode());
+            let (tranche, kind, amount) = (draw.tranche, draw.kind, draw.amount);
+            pins.push(Pin { tranche, kind, amount, expires_at: row.expires_at });
+        }
+        Ok(pins)
+    }
+
+    /// Takes units of a pin out of what is held; `lapsed` of them are gone. The tranche's row after.
+    fn unpin(&mut self, at: WalletAt, pin: &Pin, amount: Amount, lapsed: Amount) -> Result<TrancheRow, Stop> {
+        let key = keys::tranche(self.wallet(at).no, pin.tranche);
+        let row = self.get(&key)?.ok_or(LocalDamage::Missing("a tranche that is held"))?;
+        let mut row = TrancheRow::decode(&row)?;
+        row.held.0 -= amount.0;
+        row.expired.0 += lapsed.0;
+        if row.held < Amount::ZERO {
+            return Err(Stop::Fault("more of a tranche was held than its row says"));
+        }
+        self.changes.put(key, row.encode());
+        self.wallet_mut(at).held.0 -= amount.0;
+        Ok(row)
+    }
+
+    /// Plans the draws of an excess, over the hold's payers.
+    fn plan_excess(&self, at: &HoldAt, excess: Amount) -> Result<Result<Vec<(usize, Plan)>, Denial>, Stop> {
+        if excess == Amount::ZERO {
+            return Ok(Ok(Vec::new()));
+        }
+        match at.payers {
+            Ok(payers) => self.plan_over(&at.wallets[..payers], at.row.charge(), excess, false),
+            Err(reason) => Ok(Err(denial(reason))),
+        }
+    }
+
+    /// Books a movement of a hold; none where there is nothing to tell.
+    fn post_of_hold(
+        &mut self,
+        texts: &Texts<'_>,
+        movements: &mut Vec<Posted>,
+        place: usize,
+        at: WalletAt,
+        kind: MovementKind,
+        draws: Vec<Draw>,
+    ) {
+        if draws.is_empty() {
+            return;
+        }
+        let amount = match kind {
+            MovementKind::Held | MovementKind::Released => Amount::ZERO,
+            _ => Amount(-draws.iter().map(|draw| draw.amount.0).sum::<i128>()),
+        };
+        let id = RecordId(self.meta.allocate());
+        let operation = movements.first().map_or(id, |first| first.id);
+        let status = MovementStatus::Posted;
+        let movement = NewMovement {
+            kind,
+            status,
+            effective_at: texts.effective_at,
+            amount,
+            draws: &draws,
+            hold: Some(texts.hold),
+            charge: texts.charge,
+            key: texts.key,
+            actor: texts.actor,
+            reason_code: texts.reason_code,
+            reference: texts.reference,
+            metadata: texts.metadata,
+        };
+        self.post(at, id, OperationId(operation.0), &movement, texts.own);
+        movements.push(Posted { id, kind, status, balance: place, amount, draws });
+    }
+
+    /// Ends a command about a hold: where no credits moved, a record tells of it.
+    fn hold_done(
+        &mut self,
+        header: &Header<'_>,
+        reason_code: &str,
+        movements: Vec<Posted>,
+        at: HoldAt,
+    ) -> Result<Result<HoldDone, Denial>, Stop> {
+        let HoldAt { id, row, wallets, payers, .. } = at;
+        let operation = match movements.first() {
+            Some(first) => first.id,
+            None => {
+                let record = HoldRecord {
+                    hold: id,
+                    booked_at: self.now(),
+                    state: row.state.clone(),
+                    reason_code: reason_code.to_owned(),
+                    key: header.key.to_owned(),
+                    actor: header.actor.to_owned(),
+                };
+                let id = RecordId(self.meta.allocate());
+                self.changes.put(keys::record(id), record.encode());
+                id
+            }
+        };
+        let remaining = match payers {
+            Ok(payers) => self.remaining_over(&wallets[..payers], row.charge())?,
+            Err(_) => Amount::ZERO,
+        };
+        Ok(Ok(HoldDone { operation: OperationId(operation.0), movements, remaining, hold: (id, row.state) }))
+    }
+
+    fn put_time_out(&mut self, at: WalletAt, due: Time, id: HoldId) -> Result<(), Stop> {
+        let wallet = self.wallet_mut(at);
+        wallet.holds.add(due).ok_or(Stop::Fault("more open holds than can be counted"))?;
+        let no = wallet.no;
+        self.changes.put(keys::hold_due(no, due, id), Vec::new());
+        self.arm_by(at, due);
+        Ok(())
+    }
+
+    fn delete_time_out(&mut self, at: WalletAt, due: Time, id: HoldId) -> Result<(), Stop> {
+        let wallet = self.wallet_mut(at);
+        wallet.holds.remove(due).ok_or(Stop::Fault("a hold too many was closed"))?;
+        let no = wallet.no;
+        self.changes.delete(keys::hold_due(no, due, id));
+        Ok(())
+    }
+
+    /// The wallet of a part of a hold, if it is one of this customer.
+    pub fn wallet_of_part(
+        &mut self,
+        customer: crate::ids::Customer<'_>,
+        part: &HoldPart,
+    ) -> Result<Option<WalletAt>, Stop> {
+        let at = self.find_wallet(&keys::wallet(customer, &part.wallet))?;
+        Ok(at.filter(|&at| self.wallet(at).no == part.wallet_no))
+    }
+
+    /// A hold's row, if there is one.
+    pub fn hold_row(&self, id: HoldId) -> Result<Option<HoldRow>, LocalDamage> {
+        let row = self.get(&keys::hold(id))?;
+        Ok(row.map(|row| HoldRow::decode(&row)).transpose().map_err(|damage: Damage| damage)?)
+    }
+}
+
+/// Whether a hold may still be captured, released or extended.
+fn usable(row: &HoldRow, now: Time) -> Result<(), Reason> {
+    match row.state.status_at(now) {
+        HoldStatus::Open => Ok(()),
+        HoldStatus::Expired => Err(Reason::HoldExpired),
+        HoldStatus::Captured | HoldStatus::Released => Err(Reason::HoldClosed),
+    }
+}
+
+fn denial(reason: Reason) -> Denial {
+    Denial { reason, shortage: None }
+}

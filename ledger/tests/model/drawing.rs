@@ -1,0 +1,393 @@
+//! Drawing sessions. Three profiles: in a [`small`] session much of everything happens in a few
+//! wallets; in a [`crowded`] one two wallets of one customer get 30 to 120 tranches, most of which start
+//! or lapse within the same few instants; in a [`held`] one they get as many holds, most of which time
+//! out within the same few instants.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use purser_ledger::command::{BurnPolicy, ChargeScope, ChargeType, HOLD_TTL_MAX, TrancheKind};
+use purser_ledger::time::Span;
+
+use super::drafts::{
+    AmountDraft, BatchDraft, CREDITS, ChargeDraft, CommandDraft, ExpiryDraft, FEATURES, FINE_CREDITS,
+    HoldPick, ItemDraft, KEYS, OperationDraft, PayerDraft, REFERENCES, STRANGE_HOLDS, Session, TrancheDraft,
+    USD,
+};
+
+/// What differs between the profiles.
+#[derive(Clone, Copy)]
+struct Profile {
+    customers: &'static [usize],
+    wallets: &'static [usize],
+    tranches: (usize, usize),
+    /// The greatest whole amount of a tranche.
+    tranche_max: i128,
+    /// The lifetimes drawn from, besides never.
+    lifetimes: &'static [i64],
+    /// The delays of scheduled tranches.
+    delays: &'static [i64],
+    /// How far the clock moves between batches.
+    steps: &'static [i64],
+    /// The greatest whole amount of a debit or a capture.
+    debit_max: i128,
+    /// The greatest whole amount of a hold.
+    hold_max: i128,
+    /// How long most holds live.
+    ttls: &'static [u64],
+    /// How far back most holds that a command is about lie.
+    holds_back: usize,
+    batches: (usize, usize),
+    items_max: usize,
+    /// How many of a hundred keys collide.
+    shared_keys: u32,
+    /// How many of a hundred amounts are odd: fractions, or huge.
+    odd_amounts: u32,
+    /// How many of a thousand tranches bear a reference, and how many expire in the past: each may
+    /// refuse the whole grant.
+    refusable: u32,
+    /// How many of a hundred tranches are scheduled.
+    scheduled: u32,
+    weights: Weights,
+}
+
+/// How often each operation is drawn, where creating a wallet is 1; and a sweep, where commands are 80.
+#[derive(Clone, Copy)]
+struct Weights {
+    sweep: u32,
+    freeze: u32,
+    grant: u32,
+    debit: u32,
+    hold: u32,
+    extend: u32,
+    capture: u32,
+    release: u32,
+}
+
+const SMALL: Profile = Profile {
+    customers: &[0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 3],
+    wallets: &[0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4],
+    tranches: (1, 4),
+    tranche_max: 15,
+    lifetimes: &[1, 2, 3, 5, 8, 8, 12, 12, 20, 20, 30, 40],
+    delays: &[1, 2, 3, 5, 8, 12, 20],
+    steps: &[0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 8, 8, 12, 25, -2, -8],
+    debit_max: 24,
+    hold_max: 14,
+    ttls: &[1, 2, 3, 5, 8, 12, 12, 20, 20, 30],
+    holds_back: 3,
+    batches: (6, 22),
+    items_max: 6,
+    shared_keys: 30,
+    odd_amounts: 8,
+    refusable: 15,
+    scheduled: 25,
+    weights: Weights {
+        sweep: 5,
+        freeze: 3,
+        grant: 16,
+        debit: 10,
+        hold: 18,
+        extend: 5,
+        capture: 16,
+        release: 4,
+    },
+};
+
+const CROWDED: Profile = Profile {
+    customers: &[0],
+    wallets: &[0, 0, 0, 1],
+    tranches: (6, 40),
+    tranche_max: 12,
+    lifetimes: &[6, 6, 9, 9, 9, 10, 15, 30],
+    delays: &[4, 4, 4, 5, 7, 9],
+    steps: &[0, 0, 0, 0, 0, 1, 1, 2, 3, 10, -2],
+    debit_max: 500,
+    hold_max: 120,
+    ttls: &[4, 6, 9, 9, 10, 15, 30],
+    holds_back: 3,
+    batches: (5, 16),
+    items_max: 6,
+    shared_keys: 30,
+    odd_amounts: 0,
+    refusable: 1,
+    scheduled: 45,
+    weights: Weights {
+        sweep: 5,
+        freeze: 2,
+        grant: 15,
+        debit: 12,
+        hold: 16,
+        extend: 3,
+        capture: 14,
+        release: 3,
+    },
+};
+
+const HELD: Profile = Profile {
+    customers: &[0],
+    wallets: &[0, 0, 0, 0, 1],
+    tranches: (1, 6),
+    tranche_max: 1_000,
+    lifetimes: &[12, 12, 20, 25, 40],
+    delays: &[3, 12],
+    steps: &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 12, 12, 13, 40, -2],
+    debit_max: 20,
+    hold_max: 8,
+    ttls: &[12, 12, 12, 12, 12, 12, 12, 13, 20, 25],
+    holds_back: 60,
+    batches: (3, 8),
+    items_max: 120,
+    shared_keys: 5,
+    odd_amounts: 0,
+    refusable: 1,
+    scheduled: 15,
+    weights: Weights {
+        sweep: 1,
+        freeze: 1,
+        grant: 8,
+        debit: 2,
+        hold: 60,
+        extend: 4,
+        capture: 12,
+        release: 3,
+    },
+};
+
+/// Much of everything in a few wallets.
+pub fn small() -> impl Strategy<Value = Session> {
+    session(SMALL)
+}
+
+/// Wallets with 30 to 120 tranches, of which more than 64 are due at once now and then.
+pub fn crowded() -> impl Strategy<Value = Session> {
+    session(CROWDED)
+}
+
+/// Wallets with dozens of holds, of which more than 64 time out at once now and then.
+pub fn held() -> impl Strategy<Value = Session> {
+    session(HELD)
+}
+
+/// Any of these.
+pub fn any_profile() -> impl Strategy<Value = Session> {
+    prop_oneof![3 => small(), 2 => crowded(), 1 => held()]
+}
+
+fn session(profile: Profile) -> impl Strategy<Value = Session> {
+    let (fewest, most) = profile.batches;
+    (opening(profile), vec(batch(profile), fewest..=most)).prop_map(|(opening, batches)| {
+        let mut all = vec![opening];
+        all.extend(batches);
+        Session(all)
+    })
+}
+
+/// A first batch that creates most wallets of the first two customers and puts something in.
+fn opening(profile: Profile) -> impl Strategy<Value = BatchDraft> {
+    let wallets: Vec<_> =
+        [0, 1].into_iter().flat_map(|customer| (0..4).map(move |wallet| (customer, wallet))).collect();
+    let each: Vec<_> = wallets
+        .into_iter()
+        .map(|(customer, wallet)| {
+            let tranches = vec(tranche(profile), 1..=2);
+            let grant = tranches.prop_map(move |tranches| OperationDraft::Grant { wallet, tranches });
+            (create(wallet), grant).prop_map(move |operations| {
+                [operations.0, operations.1].map(|operation| {
+                    let (key, deadline, retention) = (None, 10, 20);
+                    ItemDraft::New(CommandDraft { customer, key, deadline, retention, operation })
+                })
+            })
+        })
+        .collect();
+    each.prop_map(|items| BatchDraft { step: 0, items: items.into_iter().flatten().collect() })
+}
+
+fn create(wallet: usize) -> impl Strategy<Value = OperationDraft> {
+    let policy = prop_oneof![3 => Just(BurnPolicy::Standard), 2 => Just(BurnPolicy::SpecificFirst)];
+    (select(&[100u16, 100, 100, 50, 200][..]), scope(6), policy).prop_map(
+        move |(draw_priority, scope, burn_policy)| OperationDraft::Create {
+            wallet,
+            draw_priority,
+            scope,
+            burn_policy,
+        },
+    )
+}
+
+fn batch(profile: Profile) -> impl Strategy<Value = BatchDraft> {
+    (select(profile.steps), vec(item(profile), 1..=profile.items_max))
+        .prop_map(|(step, items)| BatchDraft { step, items })
+}
+
+fn item(profile: Profile) -> impl Strategy<Value = ItemDraft> {
+    let again = (0usize..6, proptest::option::of(1i64..30))
+        .prop_map(|(back, deadline)| ItemDraft::Again { back, deadline });
+    prop_oneof![
+        80 => command(profile).prop_map(ItemDraft::New),
+        15 => again,
+        profile.weights.sweep => prop_oneof![0u32..12, Just(100)].prop_map(ItemDraft::Sweep),
+    ]
+}
+
+fn command(profile: Profile) -> impl Strategy<Value = CommandDraft> {
+    let key = prop_oneof![
+        100 - profile.shared_keys => Just(None),
+        profile.shared_keys => (0..KEYS.len()).prop_map(Some),
+    ];
+    let deadline = prop_oneof![30 => 1i64..16, 3 => 40i64..60, 1 => -2i64..1];
+    let retention = select(&[0u64, 3, 20, 20, 20, 20, 50][..]);
+    (select(profile.customers), key, deadline, retention, operation(profile)).prop_map(
+        |(customer, key, deadline, retention, operation)| CommandDraft {
+            customer,
+            key,
+            deadline,
+            retention,
+            operation,
+        },
+    )
+}
+
+fn operation(profile: Profile) -> impl Strategy<Value = OperationDraft> {
+    let (fewest, most) = profile.tranches;
+    let wallet = || select(profile.wallets);
+    let weights = profile.weights;
+    prop_oneof![
+        1 => (0..4usize).prop_flat_map(create),
+        weights.freeze => (wallet(), prop_oneof![2 => Just(true), 3 => Just(false)])
+            .prop_map(|(wallet, frozen)| OperationDraft::Freeze { wallet, frozen }),
+        weights.grant => (wallet(), vec(tranche(profile), fewest..=most))
+            .prop_map(|(wallet, tranches)| OperationDraft::Grant { wallet, tranches }),
+        weights.debit => (charge(profile, profile.debit_max), any::<bool>())
+            .prop_map(|(charge, allow_partial)| OperationDraft::Debit { charge, allow_partial }),
+        weights.hold => (charge(profile, profile.hold_max), ttl(profile))
+            .prop_map(|(charge, ttl)| OperationDraft::Hold { charge, ttl }),
+        weights.extend => (hold(profile), ttl(profile)).prop_map(|(hold, ttl)| {
+            OperationDraft::Extend { hold, ttl: ttl.unwrap_or(HOLD_TTL_MAX) }
+        }),
+        weights.capture => capture(profile),
+        weights.release => (hold(profile), any::<bool>())
+            .prop_map(|(hold, noted)| OperationDraft::Release { hold, noted }),
+    ]
+}
+
+fn charge(profile: Profile, whole_max: i128) -> impl Strategy<Value = ChargeDraft> {
+    let payer = prop_oneof![
+        10 => select(profile.wallets).prop_map(PayerDraft::Wallet),
+        15 => Just(PayerDraft::Asset(CREDITS)),
+        2 => Just(PayerDraft::Asset(USD)),
+        1 => Just(PayerDraft::Asset(FINE_CREDITS)),
+    ];
+    let charge_type =
+        prop_oneof![3 => Just(None), 3 => Just(Some(ChargeType::Usage)), 2 => Just(Some(ChargeType::Fixed))];
+    let feature = proptest::option::of(0..FEATURES.len());
+    let amount = amount(whole_max, profile.odd_amounts);
+    (payer, amount, charge_type, feature, any::<bool>()).prop_map(
+        |(payer, amount, charge_type, feature, noted)| ChargeDraft {
+            payer,
+            amount,
+            charge_type,
+            feature,
+            noted,
+        },
+    )
+}
+
+/// Mostly within the session's reach; or by default, up to the limit, and beyond it.
+fn ttl(profile: Profile) -> impl Strategy<Value = Option<Span>> {
+    prop_oneof![
+        40 => select(profile.ttls).prop_map(|ttl| Some(Span(ttl))),
+        4 => Just(None),
+        2 => Just(Some(HOLD_TTL_MAX)),
+        1 => Just(Some(Span(HOLD_TTL_MAX.0 + 5))),
+        1 => Just(Some(Span(u64::MAX))),
+    ]
+}
+
+fn hold(profile: Profile) -> impl Strategy<Value = HoldPick> {
+    prop_oneof![
+        40 => (0..=profile.holds_back).prop_map(HoldPick::Own),
+        6 => (0..=profile.holds_back).prop_map(HoldPick::Any),
+        1 => (0..STRANGE_HOLDS.len()).prop_map(HoldPick::Strange),
+    ]
+}
+
+fn capture(profile: Profile) -> impl Strategy<Value = OperationDraft> {
+    let amount = prop_oneof![
+        5 => Just(None),
+        2 => Just(Some(AmountDraft::Whole(0))),
+        6 => amount(profile.hold_max / 3, profile.odd_amounts).prop_map(Some),
+        6 => amount(profile.debit_max, profile.odd_amounts).prop_map(Some),
+    ];
+    (hold(profile), amount, any::<bool>(), any::<bool>()).prop_map(|(hold, amount, keep_open, noted)| {
+        // To capture nothing and keep the hold open is malformed.
+        let keep_open = keep_open && !matches!(amount, Some(AmountDraft::Whole(0)));
+        OperationDraft::Capture { hold, amount, keep_open, noted }
+    })
+}
+
+fn tranche(profile: Profile) -> impl Strategy<Value = TrancheDraft> {
+    let effective = prop_oneof![
+        90 - profile.scheduled => Just(None),
+        profile.scheduled => select(profile.delays).prop_map(Some),
+        10 => (-20i64..1).prop_map(Some),
+    ];
+    let expiry = prop_oneof![
+        300 => Just(ExpiryDraft::Never),
+        640 => select(profile.lifetimes).prop_map(ExpiryDraft::At),
+        60 => select(profile.lifetimes).prop_map(ExpiryDraft::After),
+        profile.refusable => (-3i64..1).prop_map(ExpiryDraft::At),
+    ];
+    let features = prop_oneof![
+        3 => Just(Vec::new()),
+        1 => subsequence(FEATURES.to_vec(), 1..=2),
+    ];
+    let reference = prop_oneof![
+        1_000 - profile.refusable => Just(None),
+        profile.refusable => (0..REFERENCES.len()).prop_map(Some),
+    ];
+    let attributes = (select(TrancheKind::ALL), select(&[100u16, 100, 100, 10, 500][..]), scope(5));
+    let amount = amount(profile.tranche_max, profile.odd_amounts);
+    (amount, attributes, effective, expiry, features, reference).prop_map(
+        |(amount, (kind, priority, scope), effective, expiry, features, reference)| TrancheDraft {
+            amount,
+            kind,
+            priority,
+            effective,
+            expiry: not_before(expiry, effective),
+            scope,
+            features,
+            reference,
+        },
+    )
+}
+
+/// Counts the lifetime of a scheduled tranche from its activation, so that few are refused.
+fn not_before(expiry: ExpiryDraft, effective: Option<i64>) -> ExpiryDraft {
+    let delay = effective.unwrap_or(0).max(0);
+    match expiry {
+        ExpiryDraft::Never => ExpiryDraft::Never,
+        ExpiryDraft::At(step) => ExpiryDraft::At(step + delay),
+        ExpiryDraft::After(step) => ExpiryDraft::After(step + delay),
+    }
+}
+
+fn amount(whole_max: i128, odd: u32) -> impl Strategy<Value = AmountDraft> {
+    let strange = prop_oneof![
+        6 => (1..=whole_max * 100).prop_map(AmountDraft::Hundredths),
+        2 => (1..=whole_max * 1_000).prop_map(AmountDraft::Thousandths),
+        3 => Just(AmountDraft::Huge),
+    ];
+    prop_oneof![
+        100 - odd => (1..=whole_max).prop_map(AmountDraft::Whole),
+        odd => strange,
+    ]
+}
+
+fn scope(any: u32) -> impl Strategy<Value = ChargeScope> {
+    prop_oneof![
+        any => Just(ChargeScope::Any),
+        1 => Just(ChargeScope::Usage),
+        1 => Just(ChargeScope::Fixed),
+    ]
+}
