@@ -65,19 +65,19 @@ struct Weights {
 }
 
 const SMALL: Profile = Profile {
-    customers: &[0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 3],
+    customers: &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 3],
     wallets: &[0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4],
     tranches: (1, 4),
-    tranche_max: 15,
+    tranche_max: 12,
     lifetimes: &[1, 2, 3, 5, 8, 8, 12, 12, 20, 20, 30, 40],
     delays: &[1, 2, 3, 5, 8, 12, 20],
     steps: &[0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 8, 8, 12, 25, -2, -8],
-    debit_max: 24,
-    hold_max: 14,
+    debit_max: 20,
+    hold_max: 18,
     ttls: &[1, 2, 3, 5, 8, 12, 12, 20, 20, 30],
     holds_back: 3,
     batches: (6, 22),
-    items_max: 6,
+    items_max: 8,
     shared_keys: 30,
     odd_amounts: 8,
     refusable: 15,
@@ -86,7 +86,7 @@ const SMALL: Profile = Profile {
         sweep: 5,
         freeze: 3,
         grant: 16,
-        debit: 10,
+        debit: 8,
         hold: 18,
         extend: 5,
         capture: 16,
@@ -190,7 +190,7 @@ fn opening(profile: Profile) -> impl Strategy<Value = BatchDraft> {
     let each: Vec<_> = wallets
         .into_iter()
         .map(|(customer, wallet)| {
-            let tranches = vec(tranche(profile), 1..=2);
+            let tranches = vec(tranche(profile), 2..=4);
             let grant = tranches.prop_map(move |tranches| OperationDraft::Grant { wallet, tranches });
             (create(wallet), grant).prop_map(move |operations| {
                 [operations.0, operations.1].map(|operation| {

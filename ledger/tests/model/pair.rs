@@ -85,7 +85,7 @@ impl Pair {
             same("now", &now, &answer.now)?;
             let given = self.names.reply(self.model.wallets(), answer, expected)?;
             let what = format!("answer {place}, to {}", show(&items[place]));
-            same(&what, &tmp_sorted(expected), &tmp_sorted(&given))?;
+            same(&what, expected, &given)?;
             self.record_agrees(&items[place], answer)
                 .map_err(|difference| format!("{what}: {difference}"))?;
         }
@@ -272,22 +272,4 @@ pub fn hold_of(reply: &Reply) -> Option<usize> {
         }
         _ => None,
     }
-}
-
-// TEMPORARY
-fn tmp_sorted(reply: &Reply) -> Reply {
-    let mut reply = reply.clone();
-    if let Reply::Verdict {
-        replayed: true,
-        verdict: Verdict::Applied { effect: Effect::Posted { movements, balances, .. }, .. },
-    } = &mut reply
-    {
-        let mut sorted = balances.clone();
-        sorted.sort_by(|a, b| a.wallet.cmp(&b.wallet));
-        for own in movements {
-            own.balance = sorted.iter().position(|b| b.wallet == balances[own.balance].wallet).unwrap();
-        }
-        *balances = sorted;
-    }
-    reply
 }

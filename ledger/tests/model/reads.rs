@@ -15,7 +15,7 @@ const AHEAD: [u64; 3] = [0, 7, 30];
 /// More than a wallet has of anything.
 const ALL: usize = 1_000;
 /// Holds read at once where they are read page by page.
-const PAGE: usize = 4;
+const PAGE: usize = 16;
 /// As many of the newest holds of a wallet are read one by one after each batch.
 const NEWEST: usize = 6;
 
