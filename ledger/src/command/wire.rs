@@ -153,6 +153,7 @@ fn encode_spec(out: &mut Vec<u8>, spec: &TrancheSpec<'_>) {
     put_metadata(out, &spec.metadata);
 }
 
+#[inline(always)] // Every debit has one.
 fn put_payer(out: &mut Vec<u8>, payer: Payer<'_>) {
     match payer {
         Payer::Wallet(wallet) => {
@@ -167,6 +168,7 @@ fn put_payer(out: &mut Vec<u8>, payer: Payer<'_>) {
 }
 
 /// What the caller says of a movement: why, its own reference, its own pairs.
+#[inline(always)] // Every debit has them.
 fn put_texts(out: &mut Vec<u8>, reason_code: &str, reference: &str, metadata: &[(&str, &str)]) {
     put_text(out, reason_code);
     put_text(out, reference);

@@ -152,15 +152,19 @@ impl Shape {
 
     /// An amount above zero. One that is too big for any asset is left to the ledger, which knows
     /// first whether it is too precise for the wallet's.
+    #[inline]
     pub fn amount(&mut self, field: &str, text: &str) -> Decimal {
-        let amount = self.amount_or_zero(field, text);
-        if amount.is_some_and(Decimal::is_zero) {
-            self.invalid(field, "must be above zero");
+        match self.amount_or_zero(field, text) {
+            Some(amount) if amount.is_zero() => {
+                self.invalid(field, "must be above zero");
+                amount
+            }
+            amount => amount.unwrap_or_default(),
         }
-        amount.unwrap_or_default()
     }
 
     /// An amount, if it is one.
+    #[inline(always)] // Every debit has one.
     pub fn amount_or_zero(&mut self, field: &str, text: &str) -> Option<Decimal> {
         match Decimal::parse(text) {
             Ok(amount) => Some(amount),
