@@ -190,6 +190,9 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         };
         let from_pins = Amount(wanted.0.min(left.0));
         let excess = Amount(wanted.0 - from_pins.0);
+        let Some(excess_in_all) = at.row.state.excess.checked_add(excess) else {
+            return Ok(Err(denial(Reason::AmountOverflow)));
+        };
         let plans = match self.plan_excess(&at, excess)? {
             Ok(plans) => plans,
             Err(denial) => return Ok(Err(denial)),
@@ -236,8 +239,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 draws,
             );
         }
-        at.row.state.excess =
-            at.row.state.excess.checked_add(excess).ok_or(Stop::Fault("an excess overflows"))?;
+        at.row.state.excess = excess_in_all;
         self.changes.put(keys::hold(at.id), at.row.encode());
         self.hold_done(header, capture.reason_code, movements, at)
     }

@@ -64,6 +64,11 @@ impl Core {
         self.store.rows().map(|(key, row)| (key.to_vec(), row.to_vec())).collect()
     }
 
+    /// Whether a sweep would find something to do.
+    pub fn something_due(&self, now: Time) -> Check<bool> {
+        query::something_due(&self.store, now).map_err(|error| format!("something due: {error}"))
+    }
+
     /// A record of the journal.
     pub fn record(&self, id: RecordId) -> Check<Record> {
         let row = self.store.get(&keys::record(id)).map_err(|error| format!("record: {error}"))?;
@@ -80,9 +85,19 @@ impl Core {
             .map_err(|error| format!("movements: {error}"))
     }
 
+    /// All tranches of a wallet.
     pub fn tranches(&self, customer: Customer<'_>, wallet: &str, now: Time) -> Check<Vec<TrancheView>> {
-        query::tranches(&self.store, customer, wallet, now, None, false, PAGE)
-            .map_err(|error| format!("tranches: {error}"))
+        let mut all: Vec<TrancheView> = Vec::new();
+        loop {
+            let after = all.last().map(|view| view.id);
+            let views = query::tranches(&self.store, customer, wallet, now, after, false, PAGE)
+                .map_err(|error| format!("tranches: {error}"))?;
+            let more = views.len() == PAGE;
+            all.extend(views);
+            if !more {
+                return Ok(all);
+            }
+        }
     }
 
     pub fn open_tranches(&self, customer: Customer<'_>, wallet: &str, now: Time) -> Check<Vec<OpenView>> {

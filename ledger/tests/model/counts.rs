@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use purser_ledger::amount::Asset;
 use purser_ledger::command::{Capture, ChargeType, Debit, HOLD_TTL_MAX, Hold, Operation, Payer};
+use purser_ledger::ids::Customer;
 use purser_ledger::rows::hold::{HoldState, HoldStatus};
 use purser_ledger::rows::journal::MovementKind;
 use purser_ledger::time::Time;
 use purser_ledger::verdict::Reason;
-use purser_model::{DueWhat, Effect, Movement, Posted, Reply, Verdict, Wallet};
+use purser_model::{DueWhat, Effect, HoldPayer, Movement, Posted, Reply, Verdict, Wallet};
 
 use super::drafts::Item;
 use super::pair::Pair;
@@ -51,7 +53,7 @@ impl Pair {
         match reply {
             Reply::KeyReused => self.count("key reused"),
             Reply::KeyTooOld => self.count("key too old"),
-            Reply::Backlog => self.count_backlog(),
+            Reply::Backlog => self.count_backlog(command.header.customer),
             Reply::Swept { .. } => {}
             Reply::Verdict { replayed: true, verdict: Verdict::Applied { .. } } => {
                 self.count("replay, applied");
@@ -74,12 +76,14 @@ impl Pair {
         }
     }
 
-    /// What is left due after a backlog tells what it was of.
-    fn count_backlog(&mut self) {
+    /// What is left due in the customer's wallets after a backlog tells what it was of.
+    fn count_backlog(&mut self, customer: Customer<'_>) {
         self.count("backlog");
-        let places = 0..self.model.wallets().len();
-        let left: Vec<DueWhat> = places.flat_map(|place| self.model.due(place)).map(|due| due.what).collect();
-        if !left.contains(&DueWhat::Activation) {
+        let wallets = self.model.wallets().iter().enumerate();
+        let own = wallets.filter(|(_, wallet)| wallet.customer() == customer);
+        let left: Vec<DueWhat> =
+            own.flat_map(|(place, _)| self.model.due(place)).map(|due| due.what).collect();
+        if left.contains(&DueWhat::TimeOut) && !left.contains(&DueWhat::Activation) {
             self.count("backlog of time-outs");
         }
     }
@@ -100,7 +104,9 @@ impl Pair {
     fn count_effect(&mut self, operation: &Operation<'_>, effect: &Effect) {
         let Effect::Posted { movements, hold, .. } = effect else { return self.count("wallet changed") };
         self.count(verb(operation));
-        self.count_movements_of_holds(movements, hold.as_ref().map(|(no, _)| *no));
+        if let Some((no, _)) = hold {
+            self.count_draws_of_holds(*no, movements);
+        }
         match (operation, hold) {
             (Operation::Debit(debit), _) => self.count_debit(debit, movements),
             (Operation::Hold(hold), Some((_, state))) => self.count_hold(hold, state, movements),
@@ -183,11 +189,18 @@ impl Pair {
         ]);
     }
 
-    /// Counts what a command's movements do to what was held.
-    fn count_movements_of_holds(&mut self, movements: &[Posted], hold: Option<usize>) {
-        if hold.is_none() {
-            return;
-        }
+    /// Counts what a command about a hold does to what was held, and who could pay for it.
+    fn count_draws_of_holds(&mut self, no: usize, movements: &[Posted]) {
+        let (hold, wallets) = (&self.model.holds()[no], self.model.wallets());
+        let in_asset = |wallet: &&Wallet| match &hold.payer {
+            HoldPayer::Wallet(_) => false,
+            HoldPayer::CustomerIn(code, scale) => {
+                wallet.customer() == hold.customer() && wallet.asset() == Asset { code, scale: *scale }
+            }
+        };
+        let mut own = wallets.iter().filter(in_asset).peekable();
+        let nobody = own.peek().is_some() && own.all(|wallet| wallet.info.frozen);
+        self.count_all([(nobody, "nobody left to pay for a hold")]);
         let now = self.model.now();
         for posted in movements {
             let expired = posted.draws.iter().any(|draw| self.expiry_of(draw.tranche) <= now);

@@ -84,7 +84,7 @@ const SMALL: Profile = Profile {
     scheduled: 25,
     weights: Weights {
         sweep: 5,
-        freeze: 3,
+        freeze: 4,
         grant: 16,
         debit: 8,
         hold: 18,
@@ -116,7 +116,7 @@ const CROWDED: Profile = Profile {
         sweep: 5,
         freeze: 2,
         grant: 15,
-        debit: 12,
+        debit: 14,
         hold: 16,
         extend: 3,
         capture: 14,
@@ -126,31 +126,31 @@ const CROWDED: Profile = Profile {
 
 const HELD: Profile = Profile {
     customers: &[0],
-    wallets: &[0, 0, 0, 0, 1],
+    wallets: &[0, 0, 0, 0, 0, 0, 0, 0, 1],
     tranches: (1, 6),
     tranche_max: 1_000,
     lifetimes: &[12, 12, 20, 25, 40],
-    delays: &[3, 12],
-    steps: &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 12, 12, 13, 40, -2],
+    delays: &[1, 3],
+    steps: &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 12, 12, 13, -2],
     debit_max: 20,
     hold_max: 8,
-    ttls: &[12, 12, 12, 12, 12, 12, 12, 13, 20, 25],
+    ttls: &[12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 13, 25],
     holds_back: 60,
-    batches: (3, 8),
+    batches: (5, 9),
     items_max: 120,
     shared_keys: 5,
     odd_amounts: 0,
     refusable: 1,
-    scheduled: 15,
+    scheduled: 3,
     weights: Weights {
         sweep: 1,
-        freeze: 1,
-        grant: 8,
-        debit: 2,
-        hold: 60,
-        extend: 4,
-        capture: 12,
-        release: 3,
+        freeze: 3,
+        grant: 25,
+        debit: 5,
+        hold: 240,
+        extend: 12,
+        capture: 36,
+        release: 9,
     },
 };
 
@@ -254,7 +254,7 @@ fn operation(profile: Profile) -> impl Strategy<Value = OperationDraft> {
     let weights = profile.weights;
     prop_oneof![
         1 => (0..4usize).prop_flat_map(create),
-        weights.freeze => (wallet(), prop_oneof![2 => Just(true), 3 => Just(false)])
+        weights.freeze => (select(&[0usize, 1, 2, 3, 3, 4][..]), prop_oneof![2 => Just(true), 3 => Just(false)])
             .prop_map(|(wallet, frozen)| OperationDraft::Freeze { wallet, frozen }),
         weights.grant => (wallet(), vec(tranche(profile), fewest..=most))
             .prop_map(|(wallet, tranches)| OperationDraft::Grant { wallet, tranches }),
@@ -275,7 +275,7 @@ fn charge(profile: Profile, whole_max: i128) -> impl Strategy<Value = ChargeDraf
     let payer = prop_oneof![
         10 => select(profile.wallets).prop_map(PayerDraft::Wallet),
         15 => Just(PayerDraft::Asset(CREDITS)),
-        2 => Just(PayerDraft::Asset(USD)),
+        4 => Just(PayerDraft::Asset(USD)),
         1 => Just(PayerDraft::Asset(FINE_CREDITS)),
     ];
     let charge_type =
@@ -318,6 +318,7 @@ fn capture(profile: Profile) -> impl Strategy<Value = OperationDraft> {
         2 => Just(Some(AmountDraft::Whole(0))),
         6 => amount(profile.hold_max / 3, profile.odd_amounts).prop_map(Some),
         6 => amount(profile.debit_max, profile.odd_amounts).prop_map(Some),
+        profile.odd_amounts / 2 => Just(Some(AmountDraft::Huge)),
     ];
     (hold(profile), amount, any::<bool>(), any::<bool>()).prop_map(|(hold, amount, keep_open, noted)| {
         // To capture nothing and keep the hold open is malformed.

@@ -5,11 +5,12 @@
 //! [`names`](super::names)), and held to it from then on; so a comparison of mapped answers is a
 //! comparison of everything.
 
-use purser_ledger::command::Operation;
+use purser_ledger::amount::Amount;
+use purser_ledger::command::{HOLD_TTL_MAX, Operation};
 use purser_ledger::ids::{RecordId, WalletNo};
 use purser_ledger::query::LedgerEntry;
 use purser_ledger::rows::journal::{HoldRecord, Record};
-use purser_ledger::time::Time;
+use purser_ledger::time::{Span, Time};
 use purser_ledger::verdict::{self, Answer};
 use purser_model::{DueWhat, Effect, Model, Reply, Verdict};
 
@@ -19,8 +20,11 @@ use super::drafts::{Item, Session};
 use super::names::Names;
 use super::show::show;
 
-/// Items that each sweep at the end of a session may book.
+/// Items that each sweep at the end of a session may book, and at the times after it.
 const SWEEP_LIMIT: u32 = 20;
+const LATER_SWEEP_LIMIT: u32 = 200;
+/// What is looked at after a session: when most is due, and when the last hold has timed out.
+const LATER: [Span; 3] = [Span(9), Span(60), Span(HOLD_TTL_MAX.0 + 60)];
 /// After so many sweeps at the end of a session nothing is due: it grants far fewer tranches.
 const SWEEPS_MAX: usize = 500;
 
@@ -47,7 +51,7 @@ pub fn compare(session: &Session) -> Check<Counts> {
             pair.batch(stamp, part)?;
         }
     }
-    pair.sweep_until_done()?;
+    pair.come_to_an_end()?;
     pair.count_holds();
     Ok(pair.counts)
 }
@@ -94,9 +98,11 @@ impl Pair {
         for (place, before) in before.into_iter().enumerate() {
             self.count_due(place, before);
         }
-        for place in 0..self.model.wallets().len() {
-            self.wallet_agrees(place)?;
+        let places = 0..self.model.wallets().len();
+        if places.clone().any(|place| !self.model.due(place).is_empty()) && !self.core.something_due(now)? {
+            return Err("the ledger does not know that something is due".to_owned());
         }
+        places.into_iter().try_for_each(|place| self.wallet_agrees(place))?;
         Ok(answers)
     }
 
@@ -174,15 +180,29 @@ impl Pair {
         next.min().map(|(_, place)| place)
     }
 
-    /// Sweeps come to an end, and then all that is due is booked.
-    fn sweep_until_done(&mut self) -> Check {
+    /// Sweeps book all that is due, now and later, until nothing is held any more.
+    fn come_to_an_end(&mut self) -> Check {
+        let end = self.model.now();
+        self.sweep_until_done(end, SWEEP_LIMIT)?;
+        for later in LATER {
+            self.sweep_until_done(end.saturating_add(later), LATER_SWEEP_LIMIT)?;
+        }
+        for wallet in self.model.wallets() {
+            let (customer, id) = (wallet.customer(), wallet.info.wallet.as_str());
+            let held = self.core.balance(customer, id, self.model.now())?.held;
+            same(&format!("held in {id} at the end of all holds"), &Amount::ZERO, &held)?;
+        }
+        Ok(())
+    }
+
+    fn sweep_until_done(&mut self, now: Time, limit: u32) -> Check {
         for _ in 0..SWEEPS_MAX {
-            let answers = self.batch(self.model.now(), &[Item::Sweep(SWEEP_LIMIT)])?;
+            let answers = self.batch(now, &[Item::Sweep(limit)])?;
             if let verdict::Reply::Swept { more: false, .. } = answers[0].reply {
                 return Ok(());
             }
         }
-        Err(format!("{SWEEPS_MAX} sweeps of {SWEEP_LIMIT} are not enough"))
+        Err(format!("{SWEEPS_MAX} sweeps of {limit} are not enough"))
     }
 
     /// Compares what each wallet's list has grown by, and learns the ids in it; gives how many
