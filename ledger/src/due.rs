@@ -256,6 +256,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             amount,
             draws: &[draw],
             hold: None,
+            corrects: None,
             charge: Charge::default(),
             key: "",
             actor: "",

@@ -9,11 +9,12 @@ use xxhash_rust::xxh3::Xxh3Builder;
 use crate::amount::Amount;
 use crate::cache::WalletCache;
 use crate::codec::Damage;
-use crate::ids::{OperationId, RecordId};
+use crate::ids::{OperationId, RecordId, TrancheId};
 use crate::rows::customer::CustomerRow;
 use crate::rows::journal::{self, NewMovement, Place, RUN_MOVEMENTS};
 use crate::rows::keys::{self, Key};
 use crate::rows::meta::Meta;
+use crate::rows::tranche::TrancheRow;
 use crate::rows::wallet::Wallet;
 use crate::store::{Changes, LocalDamage, Store};
 use crate::time::Time;
@@ -207,6 +208,17 @@ impl<'s, S: Store + ?Sized> Workspace<'s, S> {
         let (place, _) = self.wallets.insert_full(key, Slot { wallet, dirty: true, saved: true });
         self.saved.push((place, None));
         WalletAt(place)
+    }
+
+    /// The row of a tranche that is there.
+    pub fn tranche_row(&self, at: WalletAt, id: TrancheId) -> Result<TrancheRow, LocalDamage> {
+        self.find_tranche(at, id)?.ok_or(LocalDamage::Missing("a tranche"))
+    }
+
+    /// The row of a tranche of a wallet, if it is there.
+    pub fn find_tranche(&self, at: WalletAt, id: TrancheId) -> Result<Option<TrancheRow>, LocalDamage> {
+        let row = self.get(&keys::tranche(self.wallet(at).no, id))?;
+        Ok(row.map(|row| TrancheRow::decode(&row)).transpose()?)
     }
 
     /// A customer's row, if it is there.

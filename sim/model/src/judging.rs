@@ -71,6 +71,7 @@ impl Model {
     pub(crate) fn judge(&mut self, command: &Command<'_>) -> Result<Effect, Stop> {
         let header = &command.header;
         match &command.operation {
+            Operation::UpdateWallet(_) | Operation::CloseWallet(_) | Operation::EndGrant(_) | Operation::ConfirmGrant(_) | Operation::Refund(_) | Operation::Adjust(_) => unimplemented!(),
             Operation::CreateWallet(create) => self.create_wallet(header.customer, create),
             Operation::FreezeWallet(freeze) => self.freeze_wallet(header.customer, freeze),
             Operation::Grant(grant) => self.grant(header, grant),
@@ -109,6 +110,7 @@ impl Model {
             return denied(Reason::LimitExceeded);
         }
         let info = WalletInfo {
+            closed: false,
             wallet: create.wallet.to_owned(),
             asset_code: create.asset.code.to_owned(),
             asset_scale: create.asset.scale,
