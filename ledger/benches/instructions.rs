@@ -65,6 +65,7 @@ fn create(header: Header<'_>) -> Command<'_> {
 
 fn grant(header: Header<'_>) -> Command<'_> {
     let tranche = |place: u64| TrancheSpec {
+        pending: false,
         amount: Decimal::new(1_000, 0).expect("an amount"),
         kind: if place < 3 { TrancheKind::Promotional } else { TrancheKind::Purchased },
         priority: 50 + place as u16 * 10,

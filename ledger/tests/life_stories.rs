@@ -94,6 +94,13 @@ fn release(hold: HoldId) -> Operation<'static> {
     Operation::Release(Release { hold, reason_code: "", reference: "", metadata: Vec::new() })
 }
 
+fn hold_of(effect: &Effect) -> HoldId {
+    match effect {
+        Effect::Posted { hold: Some(hold), .. } => hold.0,
+        other => panic!("no hold: {other:?}"),
+    }
+}
+
 /// Each movement of an answer: its kind, its amount, its draws.
 fn moves(ledger: &Ledger, effect: &Effect) -> Vec<(MovementKind, i128, Draws)> {
     let draws = |own: &Posted| {
@@ -263,7 +270,7 @@ fn what_is_held_of_a_voided_tranche_may_be_captured_and_is_withdrawn_when_releas
     let mut ledger = Ledger::with_wallets(&["main"]);
     ledger.applied(grant("main", &[credit("10")]));
     let held = ledger.applied(hold("main", "6"));
-    let Effect::Posted { hold: Some((hold, _)), .. } = held else { panic!("no hold") };
+    let hold = hold_of(&held);
     ledger.applied(void("main", ledger.tranches[0]));
     assert_eq!(figures(&ledger, "main"), (0, 6, 0, 6));
 
@@ -375,7 +382,7 @@ fn a_pin_from_before_the_expiry_lapses_on_release_though_its_tranche_was_restore
     ledger.applied(grant("main", &[until(1_500, credit("10"))]));
     let debited = spent(&mut ledger, debit("main", "4"));
     let held = ledger.applied(hold("main", "5"));
-    let Effect::Posted { hold: Some((hold, _)), .. } = held else { panic!("no hold") };
+    let hold = hold_of(&held);
     ledger.now = 1_500;
     ledger.applied(refund_of(debited, None, Some(1_000)));
     assert_eq!(figures(&ledger, "main"), (4, 5, 0, 9));
@@ -539,7 +546,7 @@ fn a_wallet_with_an_open_hold_does_not_close() {
     let mut ledger = Ledger::with_wallets(&["main"]);
     ledger.applied(grant("main", &[credit("5")]));
     let held = ledger.applied(hold("main", "5"));
-    let Effect::Posted { hold: Some((hold, _)), .. } = held else { panic!("no hold") };
+    let hold = hold_of(&held);
     assert_eq!(ledger.denied(close("main")), because(Reason::WalletNotEmpty));
     let back = ledger.applied(release(hold));
     assert_eq!(moves(&ledger, &back), [(Released, 0, vec![(0, 5, 5)])]);

@@ -374,6 +374,7 @@ impl TrancheDraft {
     fn write(&self, clock: u64) -> TrancheSpec<'static> {
         TrancheSpec {
             amount: self.amount.write(),
+            pending: false,
             kind: self.kind,
             priority: self.priority,
             effective_at: self.effective.map(|step| Time(moved(clock, step))),
