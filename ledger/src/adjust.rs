@@ -128,6 +128,9 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             return Ok(Err(denial(Reason::TrancheNotActive)));
         }
         let there = burn::open_part(self, at, id, &row)?;
+        if there == Amount::ZERO && row.held == Amount::ZERO {
+            return Ok(Err(denial(Reason::TrancheNotActive)));
+        }
         if there < amount {
             return Ok(Err(self.short(at, there, amount)));
         }

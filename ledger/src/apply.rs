@@ -392,7 +392,7 @@ fn judge<S: Store + ?Sized>(
             judged(work, granted.map(|done| (done.operation, done.movements)), &wallets)?
         }
         Operation::ConfirmGrant(confirm) => {
-            let granted = work.confirm_grant(header, confirm, first)?;
+            let Some(granted) = work.confirm_grant(header, confirm, first)? else { return Ok(None) };
             judged(work, granted.map(|done| (done.operation, done.movements)), &wallets)?
         }
         Operation::EndGrant(end) => {

@@ -15,30 +15,33 @@ use crate::verdict::{Draw, Reason};
 use crate::workspace::{Stop, WalletAt, Workspace};
 
 impl<S: Store + ?Sized> Workspace<'_, S> {
-    /// Makes a pending tranche of a wallet at hand spendable, now or from its effective time on.
+    /// Makes a pending tranche of a wallet at hand spendable, now or from its effective time on. `None`:
+    /// it has a lifetime that the leader did not know of when it took the command, and could not resolve.
     pub fn confirm_grant(
         &mut self,
         header: &Header<'_>,
         confirm: &ConfirmGrant<'_>,
         at: WalletAt,
-    ) -> Result<Result<Granted, Reason>, Stop> {
+    ) -> Result<Option<Result<Granted, Reason>>, Stop> {
         let now = self.now();
         let id = confirm.tranche;
-        let Some(mut row) = self.find_tranche(at, id)? else { return Ok(Err(Reason::TrancheNotFound)) };
+        let Some(mut row) = self.find_tranche(at, id)? else {
+            return Ok(refused(Reason::TrancheNotFound));
+        };
         if row.life != TrancheLife::Pending {
-            return Ok(Err(Reason::TrancheNotActive));
+            return Ok(refused(Reason::TrancheNotActive));
         }
         let expires_at = match (confirm.expiry.map(Expiry::at), &row.lifetime, confirm.lifetime) {
             (Some(given), _, _) if given <= now || given <= row.effective_at => {
-                return Ok(Err(Reason::InvalidArgument));
+                return Ok(refused(Reason::InvalidArgument));
             }
             (Some(given), _, _) => given,
             (None, Some(_), Some(resolved)) => resolved,
-            (None, Some(_), None) => return Err(Stop::Fault("a lifetime that nobody resolved")),
+            (None, Some(_), None) => return Ok(None),
             (None, None, _) => row.expires_at,
         };
         if expires_at <= now || expires_at <= row.effective_at {
-            return Ok(Err(Reason::TrancheNotActive));
+            return Ok(refused(Reason::TrancheNotActive));
         }
         row.expires_at = expires_at;
         row.lifetime = None;
@@ -62,7 +65,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 actor: header.actor.to_owned(),
             };
             self.changes.put(keys::record(record), told.encode());
-            return Ok(Ok(Granted { operation: OperationId(record.0), movements: Vec::new() }));
+            return Ok(Some(Ok(Granted { operation: OperationId(record.0), movements: Vec::new() })));
         }
         row.life = TrancheLife::Open;
         self.changes.put(keys::tranche(no, id), row.encode());
@@ -73,7 +76,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let draw = Draw { tranche: id, kind: row.kind, amount: row.amount, left: row.amount };
         let booking = Booking::of_command(header, now, reason_code, reference, metadata);
         let (kind, status) = (MovementKind::Granted, MovementStatus::Posted);
-        Ok(self.granted_by(&booking, at, kind, status, row.amount, draw))
+        Ok(Some(self.granted_by(&booking, at, kind, status, row.amount, draw)))
     }
 
     /// Ends a tranche of a wallet at hand before its time.
@@ -144,4 +147,8 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let operation = movements.first().map_or(OperationId::default(), |own| OperationId(own.id.0));
         Ok(Granted { operation, movements })
     }
+}
+
+fn refused(reason: Reason) -> Option<Result<Granted, Reason>> {
+    Some(Err(reason))
 }

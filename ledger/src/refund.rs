@@ -159,6 +159,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             }
             (TrancheLife::Open | TrancheLife::Expired, Some(grace)) => {
                 row.life = TrancheLife::Open;
+                row.first_end.get_or_insert(row.expires_at);
                 row.expires_at = now.saturating_add(grace);
                 self.wallet_mut(at).available.0 += amount.0;
                 burn::open(self, at, restored(&row, id, amount))?;

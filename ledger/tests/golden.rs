@@ -329,6 +329,7 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
         effective_at: Time(1),
         expires_at: Time::NEVER,
         lifetime: Some(("P1D".to_owned(), "UTC".to_owned())),
+        first_end: Some(Time(600)),
         created_at: Time(2),
         features: None,
         label: "l".to_owned(),
@@ -340,7 +341,7 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
     };
     let expected = bytes(&[
         ("01", "version"),
-        ("7b 07 ac 02 09", "expired 3, held 8, lapsed 16, voided 32, a lifetime 64; 7, 300, 9"),
+        ("fb 07 ac 02 09", "expired 3, held 8, lapsed 16, voided 32, a lifetime 64, restored 128; 7, 300, 9"),
         ("90 03", "amount 400"),
         ("01 64 00", "plan, priority, any"),
         ("01", "effective at"),
@@ -349,6 +350,7 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
         ("'P1D", "the lifetime's span"),
         ("03", "length"),
         ("'UTC", "its zone"),
+        ("d8 04", "its first end, 600"),
         ("02", "created at"),
         ("00", "no features"),
         ("01", "length"),

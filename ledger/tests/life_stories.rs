@@ -184,6 +184,8 @@ fn a_lifetime_counts_from_the_confirmation() {
     let row = query::tranche(&ledger.store, ANN, "main", Time(1_000), id).expect("readable").expect("there");
     assert_eq!(row.tranche.lifetime, Some(("P1D".to_owned(), "UTC".to_owned())));
     ledger.now = 5_000;
+    let unresolved = ledger.send(&under("confirm", 6_000, confirm_with("main", id, None, None)));
+    assert_eq!(unresolved, Reply::Backlog, "a leader that did not know of it when it took the command");
     // The leader resolves it from then.
     ledger.applied(confirm_with("main", id, None, Some(Time(5_200))));
     ledger.now = 5_199;
@@ -472,6 +474,8 @@ fn a_correction_down_of_one_tranche_takes_what_is_available_of_it() {
     assert_eq!(moves(&ledger, &corrected), [(Adjusted, -2, vec![(1, 2, 3)])]);
     ledger.applied(down("main", "3", Some(second)));
     assert_eq!(tranches(&ledger, "main")[1], (TrancheStatus::Exhausted, [0, 0, 0, 0, 5]));
+    let nothing_left = ledger.denied(down("main", "1", Some(second)));
+    assert_eq!(nothing_left, because(Reason::TrancheNotActive));
     assert_eq!(ledger.denied(down("main", "1", Some(TrancheId(7)))), because(Reason::TrancheNotFound));
     ledger.applied(freeze("main", true));
     ledger.applied(down("main", "1", None));

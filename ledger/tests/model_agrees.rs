@@ -286,6 +286,7 @@ impl Told {
     fn grant(&mut self, wallet: &'static str, tranches: usize, amount: i128) {
         let spec = TrancheSpec {
             amount: whole(amount),
+            pending: false,
             kind: TrancheKind::Plan,
             priority: 100,
             effective_at: None,

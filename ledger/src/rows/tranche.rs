@@ -21,6 +21,7 @@ const FLAG_HELD: u8 = 8;
 const FLAG_EXPIRED: u8 = 16;
 const FLAG_VOIDED: u8 = 32;
 const FLAG_LIFETIME: u8 = 64;
+const FLAG_RESTORED: u8 = 128;
 
 /// The life of a tranche as its row tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub struct TrancheRow {
     pub expires_at: Time,
     /// The lifetime of a pending one, which counts from its activation: a span and a zone, as granted.
     pub lifetime: Option<(String, String)>,
+    /// Its end before a refund restored it for a grace; `None` for one that never was.
+    pub first_end: Option<Time>,
     /// When it was granted, in ledger time.
     pub created_at: Time,
     /// The features it is limited to; `None` is any.
@@ -110,6 +113,7 @@ impl TrancheRow {
             effective_at,
             expires_at,
             lifetime,
+            first_end: None,
             created_at: now,
             features: (!features.is_empty()).then(|| features.into()),
             label: spec.label.to_owned(),
@@ -123,6 +127,11 @@ impl TrancheRow {
                 .collect(),
             granted_by: RecordId::NONE,
         }
+    }
+
+    /// Until when it may be spent, as its grant or confirmation said.
+    pub fn granted_until(&self) -> Time {
+        self.first_end.unwrap_or(self.expires_at)
     }
 
     /// The tranche as it enters the burn order, with all of it available.
@@ -152,6 +161,7 @@ impl TrancheRow {
             TrancheLife::Failed => 6,
         };
         let life = life | if self.lifetime.is_some() { FLAG_LIFETIME } else { 0 };
+        let life = life | if self.first_end.is_some() { FLAG_RESTORED } else { 0 };
         let parts = [(self.held, FLAG_HELD), (self.expired, FLAG_EXPIRED), (self.voided, FLAG_VOIDED)];
         let there = parts.iter().filter(|(part, _)| *part != Amount::ZERO);
         out.push(there.clone().fold(life, |packed, (_, flag)| packed | flag));
@@ -165,6 +175,9 @@ impl TrancheRow {
         if let Some((span, zone)) = &self.lifetime {
             put_text(&mut out, span);
             put_text(&mut out, zone);
+        }
+        if let Some(end) = self.first_end {
+            put_u64(&mut out, end.0);
         }
         put_u64(&mut out, self.created_at.0);
         let features = self.features.as_deref().unwrap_or_default();
@@ -207,9 +220,6 @@ impl TrancheRow {
             6 => TrancheLife::Failed,
             _ => return Err(Damage("tranche life")),
         };
-        if packed & !(LIFE | FLAG_HELD | FLAG_EXPIRED | FLAG_VOIDED | FLAG_LIFETIME) != 0 {
-            return Err(Damage("tranche life"));
-        }
         let mut part = |flag| if packed & flag != 0 { amount(&mut reader) } else { Ok(Amount::ZERO) };
         let (held, expired, voided) = (part(FLAG_HELD)?, part(FLAG_EXPIRED)?, part(FLAG_VOIDED)?);
         let amount = amount(&mut reader)?;
@@ -221,6 +231,10 @@ impl TrancheRow {
         let lifetime = match packed & FLAG_LIFETIME {
             0 => None,
             _ => Some((reader.text("lifetime")?.to_owned(), reader.text("lifetime")?.to_owned())),
+        };
+        let first_end = match packed & FLAG_RESTORED {
+            0 => None,
+            _ => Some(Time(reader.u64("first end")?)),
         };
         let created_at = Time(reader.u64("created_at")?);
         let count: usize = reader.narrow("feature count")?;
@@ -240,6 +254,7 @@ impl TrancheRow {
             effective_at,
             expires_at,
             lifetime,
+            first_end,
             created_at,
             features: (!features.is_empty()).then(|| features.into()),
             label: reader.text("label")?.to_owned(),

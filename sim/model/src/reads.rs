@@ -23,11 +23,7 @@ impl Model {
                 let Some(tranche) = tranches.iter_mut().find(|tranche| tranche.no == pin.tranche) else {
                     continue;
                 };
-                tranche.held -= pin.amount;
-                match pin.expires_at <= hold.expires_at {
-                    true => tranche.expired += pin.amount,
-                    false => tranche.available += pin.amount,
-                }
+                tranche.take_back(pin, hold.expires_at);
             }
         }
         for tranche in &mut tranches {
@@ -35,7 +31,7 @@ impl Model {
                 tranche.stage = Stage::Active;
                 tranche.available = tranche.amount;
             }
-            if tranche.expires_at <= now {
+            if tranche.stage == Stage::Active && tranche.expires_at <= now {
                 tranche.stage = Stage::Expired;
                 tranche.expired += tranche.available;
                 tranche.available = 0;
@@ -98,7 +94,7 @@ fn balance_of(tranches: &[Tranche], counts: impl Fn(&Tranche) -> bool) -> Balanc
     for tranche in tranches {
         held += tranche.held;
         match tranche.stage {
-            Stage::Scheduled => pending += tranche.amount,
+            Stage::Pending | Stage::Scheduled => pending += tranche.amount,
             Stage::Active if counts(tranche) => available += tranche.available,
             _ => {}
         }

@@ -88,6 +88,10 @@ fn movement(replay: &mut Replay, place: usize, expected: &Movement, given: &v1::
         (Some(number), Some(hold)) => names.holds.pair(hold, number)?,
         (number, _) => same("whether it is of a hold", &number.is_some(), &!given.hold_id.is_empty())?,
     }
+    match (expected.corrects, RecordId::parse(&given.corrects)) {
+        (Some(number), Some(corrected)) => names.movements.pair(corrected, (place, number))?,
+        (number, _) => same("whether it corrects", &number.is_some(), &!given.corrects.is_empty())?,
+    }
     let scale = given.asset.as_ref().map_or(0, |asset| asset.scale as u8);
     same("number of draws", &expected.draws.len(), &given.draws.len())?;
     for (expected, given) in expected.draws.iter().zip(&given.draws) {
