@@ -28,7 +28,7 @@ const FAR: u64 = 4_000_000_000_000_000;
 const ZIPF_EXPONENT: f64 = 1.1;
 
 /// The wallet of each customer.
-const WALLET: &str = "main";
+pub(crate) const WALLET: &str = "main";
 /// What it holds: whole credits.
 const ASSET: &str = "credits";
 /// Tranches of a grant.

@@ -37,6 +37,13 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             Change::Up { amount, .. } => (amount, false),
             Change::Down { amount, .. } => (amount, true),
         };
+        let named = match adjust.change {
+            Change::Down { tranche: Some(id), .. } => match self.tranche_to_correct(at, id)? {
+                Ok(row) => Some((id, row)),
+                Err(reason) => return Ok(Err(denial(reason))),
+            },
+            _ => None,
+        };
         let amount = match wanted.to_amount(self.wallet(at).asset_scale) {
             Ok(amount) => amount,
             Err(error) => return Ok(Err(denial(amount_reason(error)))),
@@ -66,14 +73,16 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                     Err(reason) => return Ok(Err(denial(reason))),
                 }
             }
-            Change::Down { tranche: Some(id), .. } => match self.correct_tranche(at, id, amount)? {
-                Ok(draw) => vec![draw],
-                Err(denial) => return Ok(Err(denial)),
-            },
-            Change::Down { tranche: None, .. } => match self.correct_down(at, amount)? {
-                Ok(draws) => draws,
-                Err(denial) => return Ok(Err(denial)),
-            },
+            Change::Down { .. } => {
+                let taken = match named {
+                    Some((id, row)) => self.correct_tranche(at, id, row, amount)?.map(|draw| vec![draw]),
+                    None => self.correct_down(at, amount)?,
+                };
+                match taken {
+                    Ok(draws) => draws,
+                    Err(denial) => return Ok(Err(denial)),
+                }
+            }
         };
         let effect = Amount(if down { -amount.0 } else { amount.0 });
         let mut movements = Vec::with_capacity(1);
@@ -114,23 +123,28 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         Ok(Ok(draws))
     }
 
+    /// A tranche of which something may be taken.
+    fn tranche_to_correct(&self, at: WalletAt, id: TrancheId) -> Result<Result<TrancheRow, Reason>, Stop> {
+        let Some(row) = self.find_tranche(at, id)? else { return Ok(Err(Reason::TrancheNotFound)) };
+        let active = row.life == TrancheLife::Open && row.expires_at > self.now();
+        let spent = || {
+            Ok::<_, Stop>(row.held == Amount::ZERO && burn::open_part(self, at, id, &row)? == Amount::ZERO)
+        };
+        if !active || spent()? {
+            return Ok(Err(Reason::TrancheNotActive));
+        }
+        Ok(Ok(row))
+    }
+
     /// Takes from one tranche.
     fn correct_tranche(
         &mut self,
         at: WalletAt,
         id: TrancheId,
+        mut row: TrancheRow,
         amount: Amount,
     ) -> Result<Result<Draw, Denial>, Stop> {
-        let Some(mut row) = self.find_tranche(at, id)? else {
-            return Ok(Err(denial(Reason::TrancheNotFound)));
-        };
-        if row.life != TrancheLife::Open || row.expires_at <= self.now() {
-            return Ok(Err(denial(Reason::TrancheNotActive)));
-        }
         let there = burn::open_part(self, at, id, &row)?;
-        if there == Amount::ZERO && row.held == Amount::ZERO {
-            return Ok(Err(denial(Reason::TrancheNotActive)));
-        }
         if there < amount {
             return Ok(Err(self.short(at, there, amount)));
         }

@@ -172,17 +172,11 @@ fn named_wallet<'a>(operation: &Operation<'a>) -> Option<&'a str> {
 }
 
 fn sweep<S: Store + ?Sized>(work: &mut Workspace<'_, S>, limit: u32) -> Result<Reply, LocalDamage> {
-    let swept = work.sweep(limit).and_then(|swept| {
-        work.check_touched().map_err(Stop::Fault)?;
-        Ok(swept)
-    });
-    match swept {
+    match work.sweep(limit) {
         Ok(swept) => Ok(Reply::Swept { booked: swept.items, more: swept.more }),
         Err(Stop::Local(damage)) => Err(damage),
-        Err(Stop::Fault(what)) => {
-            work.roll_back();
-            Ok(Reply::Fault(what))
-        }
+        // Contained already: the next sweep goes on behind it.
+        Err(Stop::Fault(what)) => Ok(Reply::Fault(what)),
     }
 }
 
@@ -202,29 +196,10 @@ fn contained<S: Store + ?Sized>(
         Err(Stop::Local(damage)) => Err(damage),
         Err(Stop::Fault(what)) => {
             work.roll_back();
-            quarantine(work, command.header.customer)?;
+            work.quarantine(command.header.customer)?;
             Ok(Reply::Fault(what))
         }
     }
-}
-
-/// Marks a customer and its wallets, so that none of its commands is taken until someone has looked.
-fn quarantine<S: Store + ?Sized>(
-    work: &mut Workspace<'_, S>,
-    customer: Customer<'_>,
-) -> Result<(), LocalDamage> {
-    let key = keys::customer(customer);
-    let mut row = work.customer(&key)?.unwrap_or_default();
-    row.quarantined = true;
-    for entry in &row.wallets {
-        match work.find_wallet(&keys::wallet(customer, &entry.wallet)) {
-            Ok(Some(at)) => work.wallet_mut(at).quarantined = true,
-            Ok(None) | Err(Stop::Fault(_)) => {}
-            Err(Stop::Local(damage)) => return Err(damage),
-        }
-    }
-    work.changes.put(key, row.encode());
-    Ok(())
 }
 
 fn answer<S: Store + ?Sized>(
@@ -643,8 +618,14 @@ fn find_hold<S: Store + ?Sized>(
     let (mut wallets, payers) = match row.payer_asset() {
         None => {
             let first = parts.first().copied().ok_or(Stop::Fault("a hold without a part"))?;
-            let frozen = work.wallet(first).frozen;
-            (vec![first], if frozen { Err(Reason::WalletFrozen) } else { Ok(1) })
+            let wallet = work.wallet(first);
+            // Its scope may have been changed since.
+            let payers = match (wallet.frozen, wallet.scope.fits(row.charge_type)) {
+                (true, _) => Err(Reason::WalletFrozen),
+                (false, false) => Err(Reason::NoEligibleTranche),
+                (false, true) => Ok(1),
+            };
+            (vec![first], payers)
         }
         Some(asset) => match payers(work, customer, asset, row.charge_type)? {
             Ok(wallets) => {

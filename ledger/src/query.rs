@@ -4,6 +4,7 @@
 //! nothing. Its cost grows with what it lists, and with a backlog that is due and not booked yet.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::amount::Amount;
 use crate::burn;
@@ -336,14 +337,22 @@ pub fn open_tranches<S: Store + ?Sized>(
     if own.held > Amount::ZERO {
         for (_, row) in open_holds_at(&work, at, usize::MAX)? {
             for pin in row.parts.iter().filter(|part| part.wallet_no == own.no).flat_map(|part| &part.pins) {
-                let view = found.entry(pin.tranche).or_insert(OpenView {
-                    id: pin.tranche,
-                    kind: pin.kind,
-                    available: Amount::ZERO,
-                    held: Amount::ZERO,
-                    pending: Amount::ZERO,
-                    expires_at: pin.expires_at,
-                });
+                let view = match found.entry(pin.tranche) {
+                    Entry::Occupied(there) => there.into_mut(),
+                    Entry::Vacant(place) => {
+                        let (id, kind, zero) = (pin.tranche, pin.kind, Amount::ZERO);
+                        // Not the pin's: the tranche may have been restored since.
+                        let expires_at = work.tranche_row(at, id)?.expires_at;
+                        place.insert(OpenView {
+                            id,
+                            kind,
+                            available: zero,
+                            held: zero,
+                            pending: zero,
+                            expires_at,
+                        })
+                    }
+                };
                 view.held.0 += pin.amount.0;
             }
         }

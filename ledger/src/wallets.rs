@@ -1,5 +1,6 @@
 //! Creating, changing, freezing and closing wallets.
 
+use crate::amount::Amount;
 use crate::codec::Damage;
 use crate::command::{CloseWallet, CreateWallet, FreezeWallet, Header, UpdateWallet};
 use crate::ids::{OperationId, RecordId, WalletNo};
@@ -53,8 +54,8 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             quarantined: false,
             version: 1,
             created_at: self.now(),
-            available: crate::amount::Amount::ZERO,
-            pending: crate::amount::Amount::ZERO,
+            available: Amount::ZERO,
+            pending: Amount::ZERO,
             next_due_at: Time::NEVER,
             due_rows: 0,
             movements: 0,
@@ -63,7 +64,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             window: Vec::new(),
             overflow: None,
             lapse: None,
-            held: crate::amount::Amount::ZERO,
+            held: Amount::ZERO,
             holds: crate::rows::wallet::HoldCounts::default(),
         };
         customer.wallets.push(WalletEntry {
@@ -129,7 +130,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         close: &CloseWallet<'_>,
         at: WalletAt,
     ) -> Result<Result<WalletChanged, Reason>, Stop> {
-        if !self.wallet(at).is_empty() {
+        if !self.wallet(at).is_empty(self.now()) {
             return Ok(Err(Reason::WalletNotEmpty));
         }
         let wallet = self.wallet_mut(at);

@@ -30,7 +30,7 @@ fn in_all(duration: &str, time_zone: &str) -> v1::CalendarDuration {
 /// A pending tranche that will live so long.
 fn unpaid_for(amount: &str, duration: &str) -> v1::TrancheSpec {
     v1::TrancheSpec {
-        expiry: Some(v1::tranche_spec::Expiry::ExpiresIn(in_all(duration, ""))),
+        expiry: Some(v1::tranche_spec::Expiry::ExpiresIn(in_all(duration, "UTC"))),
         ..unpaid(amount, Purchased)
     }
 }
@@ -150,6 +150,7 @@ async fn a_pending_grant_is_told_everywhere_and_pays_nothing() {
     sound(node).await;
 }
 
+/// Covers: ConfirmGrant
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confirmed_grant_pays_from_then_on() {
     let (mut node, ids) = with_tranches(vec![unpaid("10", Purchased)]).await;
@@ -326,6 +327,8 @@ async fn a_confirmation_that_comes_too_late_leaves_it_pending_and_a_new_end_help
     let confirmed = node.confirm(confirm(timely)).await.expect("in time").tranche.expect("the tranche");
     assert_eq!((confirmed.status(), confirmed.expires_at), (Active, Some(at(end))));
     node.set_clock(end).await;
+    // Books that the one has expired.
+    more(&mut node, vec![tranche("1", Purchased)]).await;
 
     let too_late = confirm(late);
     not_active(&mut node, Write::Confirm(too_late.clone()), late).await;
@@ -336,7 +339,7 @@ async fn a_confirmation_that_comes_too_late_leaves_it_pending_and_a_new_end_help
         assert_eq!(fields(&refused), ["expires_at"]);
     }
     assert_eq!(account(&look(&mut node, late).await), (Pending, ["10", "0", "0", "0", "0", "0"]));
-    assert_eq!(figures(&node.balance(WHO, "main").await), ["0", "0", "10", "0"]);
+    assert_eq!(figures(&node.balance(WHO, "main").await), ["1", "0", "10", "1"]);
 
     let confirmed = node.confirm(confirm_until(late, end + HOUR)).await.expect("confirmed");
     let tranche = confirmed.tranche.expect("the tranche");
@@ -346,24 +349,26 @@ async fn a_confirmation_that_comes_too_late_leaves_it_pending_and_a_new_end_help
     assert_eq!((reason(&again).as_str(), pair(&again, "replayed").as_str()), ("TRANCHE_NOT_ACTIVE", "true"));
 
     node.set_clock(end + HOUR).await;
-    assert_eq!(figures(&node.balance(WHO, "main").await), ["0", "0", "0", "0"]);
-    more(&mut node, vec![tranche("1", Purchased)]).await;
+    assert_eq!(figures(&node.balance(WHO, "main").await), ["1", "0", "0", "1"]);
+    node.debit(debit_request(WHO, "main", "1")).await.expect("a debit");
     let movements = node.movements(WHO, "main").await;
     let expected = [
         (Granted, Promised, "0"),
         (Granted, Posted, "5"),
         (Lapsed, Posted, "-5"),
+        (Granted, Posted, "1"),
         (Granted, Posted, "10"),
         (Lapsed, Posted, "-10"),
-        (Granted, Posted, "1"),
+        (Consumed, Posted, "-1"),
     ];
     assert_eq!(moves(&movements), expected);
-    assert_eq!(movements[4].effective_at, Some(at(end + HOUR)));
+    assert_eq!(movements[5].effective_at, Some(at(end + HOUR)));
     sound(node).await;
 }
 
 // ---- failed ------------------------------------------------------------------------------------
 
+/// Covers: FailGrant
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_grant_is_gone_for_good_and_its_reference_stays_taken() {
     let specs = vec![
@@ -416,6 +421,7 @@ async fn a_failed_grant_is_gone_for_good_and_its_reference_stays_taken() {
 
 // ---- voided ------------------------------------------------------------------------------------
 
+/// Covers: VoidGrant
 #[tokio::test(flavor = "multi_thread")]
 async fn a_void_withdraws_what_is_pending_scheduled_or_left() {
     let specs = vec![
@@ -491,10 +497,11 @@ async fn what_is_spent_or_has_expired_cannot_be_voided_booked_or_not() {
     assert_eq!(figures(&node.balance(WHO, "main").await), ["8", "0", "0", "8"]);
 
     node.set_clock(T0 + 2 * HOUR).await;
-    // The first attempt books the expiry, the second one finds it booked.
-    for _ in 0..2 {
-        not_active(&mut node, Write::Void(void(expired)), expired).await;
-    }
+    // The first attempt books the expiry, those after it find it booked.
+    let first = node.refused(Write::Void(void(expired))).await;
+    assert_eq!(reason(&first), "TRANCHE_NOT_ACTIVE");
+    assert_eq!(moves(&node.movements(WHO, "main").await)[2..], [(Lapsed, Posted, "-3")]);
+    not_active(&mut node, Write::Void(void(expired)), expired).await;
     node.debit(debit_request(WHO, "main", "5")).await.expect("a debit");
     not_active(&mut node, Write::Void(void(spent)), spent).await;
 

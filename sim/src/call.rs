@@ -6,6 +6,7 @@ use purser_ledger::command::Command;
 use purser_ledger::ids::Customer;
 use purser_ledger::time::Time;
 use purser_node::api::forward::{decode_answer, encode_call};
+use purser_node::api::methods::AboutCustomer;
 use purser_proto::v1;
 use tonic::Status;
 
@@ -31,6 +32,13 @@ macro_rules! for_each_call {
                 Adjust = adjust(AdjustRequest) -> AdjustResponse;
             }
             reads {
+                GetWallet = get_wallet(GetWalletRequest) -> GetWalletResponse;
+                ListWallets = list_wallets(ListWalletsRequest) -> ListWalletsResponse;
+                ListTranches = list_tranches(ListTranchesRequest) -> ListTranchesResponse;
+                Explain = explain(ExplainRequest) -> ExplainResponse;
+                GetHold = get_hold(GetHoldRequest) -> GetHoldResponse;
+                ListHolds = list_holds(ListHoldsRequest) -> ListHoldsResponse;
+                GetMovement = get_movement(GetMovementRequest) -> GetMovementResponse;
                 GetBalance = get_balance(GetBalanceRequest) -> GetBalanceResponse;
                 ListMovements = list_movements(ListMovementsRequest) -> ListMovementsResponse;
                 Audit = audit(AuditRequest) -> AuditResponse;
@@ -156,8 +164,8 @@ macro_rules! calls {
 
             /// Whose it is.
             pub fn customer(&self) -> Customer<'_> {
-                let id = match self {
-                    $(Request::$variant(request) => &request.customer,)+
+                let (_, id) = match self {
+                    $(Request::$variant(request) => AboutCustomer::customer(request),)+
                 };
                 // The callers name no namespace.
                 Customer { namespace: "default", id }

@@ -83,7 +83,7 @@ impl Drafts {
                 vec![request.clone(), request]
             }
             9..=14 => (0..self.dice.within(2..=20)).map(|_| self.write()).collect(),
-            15..=29 => vec![self.balance()],
+            15..=29 => vec![self.read()],
             _ => vec![self.write()],
         }
     }
@@ -454,10 +454,64 @@ impl Drafts {
         })
     }
 
-    fn balance(&mut self) -> Request {
+    /// Balances, mostly; else whatever of it is known to be there.
+    fn read(&mut self) -> Request {
         let customer = self.customer();
-        Request::GetBalance(v1::GetBalanceRequest { customer, ..Default::default() })
+        let known = self.heard(&customer, |heard| heard.clone());
+        let wallets = at_hand(&known.versions);
+        let wallet = (!wallets.is_empty()).then(|| self.dice.pick(wallets).0.clone());
+        let read = match (self.dice.within(0..=13), wallet) {
+            (0, Some(wallet)) => Some(self.get_wallet(&customer, wallet)),
+            (1, Some(_)) => {
+                let customer = customer.clone();
+                Some(Request::ListWallets(v1::ListWalletsRequest { customer, ..Default::default() }))
+            }
+            (2..=3, Some(wallet)) => Some(self.list_tranches(&customer, wallet)),
+            (4, Some(wallet)) => Some(self.list_holds(&customer, wallet)),
+            (5, _) => self.get_hold(&customer, at_hand(&known.holds)),
+            (6, _) => self.get_movement(&customer, at_hand(&known.movements)),
+            (7..=8, Some(_)) => self.explain(&customer),
+            _ => None,
+        };
+        read.unwrap_or_else(|| Request::GetBalance(v1::GetBalanceRequest { customer, ..Default::default() }))
     }
+
+    fn get_wallet(&self, customer: &str, wallet: String) -> Request {
+        let customer = customer.to_owned();
+        Request::GetWallet(v1::GetWalletRequest { customer, wallet, ..Default::default() })
+    }
+
+    fn list_tranches(&self, customer: &str, wallet: String) -> Request {
+        let (customer, page) = (customer.to_owned(), Some(whole()));
+        Request::ListTranches(v1::ListTranchesRequest { customer, wallet, page, ..Default::default() })
+    }
+
+    fn list_holds(&self, customer: &str, wallet: String) -> Request {
+        let (customer, page) = (customer.to_owned(), Some(whole()));
+        Request::ListHolds(v1::ListHoldsRequest { customer, wallet, page, ..Default::default() })
+    }
+
+    fn get_hold(&mut self, customer: &str, holds: &[String]) -> Option<Request> {
+        let customer = customer.to_owned();
+        let hold_id = (!holds.is_empty()).then(|| self.dice.pick(holds).clone())?;
+        Some(Request::GetHold(v1::GetHoldRequest { customer, hold_id, ..Default::default() }))
+    }
+
+    fn get_movement(&mut self, customer: &str, movements: &[String]) -> Option<Request> {
+        let customer = customer.to_owned();
+        let movement_id = (!movements.is_empty()).then(|| self.dice.pick(movements).clone())?;
+        Some(Request::GetMovement(v1::GetMovementRequest { customer, movement_id, ..Default::default() }))
+    }
+
+    fn explain(&mut self, customer: &str) -> Option<Request> {
+        let Request::Debit(debit) = self.debit(customer.to_owned()) else { return None };
+        Some(Request::Explain(v1::ExplainRequest { debit: Some(debit) }))
+    }
+}
+
+/// All rows of a list, oldest first.
+fn whole() -> v1::PageRequest {
+    v1::PageRequest { size: 1_000, order: v1::SortOrder::OldestFirst.into(), ..Default::default() }
 }
 
 fn credits() -> v1::Asset {

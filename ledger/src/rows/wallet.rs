@@ -193,10 +193,12 @@ impl Wallet {
         }
     }
 
-    /// Whether nothing is in it, and nothing will come back to it.
-    pub fn is_empty(&self) -> bool {
-        let zero = Amount::ZERO;
-        self.available == zero && self.held == zero && self.pending == zero && self.holds.is_empty()
+    /// Whether nothing is in it, and nothing will come back to it. What has expired counts as gone, booked
+    /// or not.
+    pub fn is_empty(&self, now: Time) -> bool {
+        let balance = self.balance(now);
+        let there = [balance.available, balance.held, balance.pending];
+        there.iter().all(|part| *part == Amount::ZERO) && self.holds.is_empty()
     }
 
     /// Puts a tranche into the window at its place in burn order.

@@ -214,7 +214,7 @@ impl Pair {
             }
         };
         let mut own = wallets.iter().filter(in_asset).peekable();
-        let nobody = own.peek().is_some() && own.all(|wallet| wallet.info.frozen);
+        let nobody = own.peek().is_some() && own.all(|wallet| wallet.info.frozen || wallet.info.closed);
         self.count_all([(nobody, "nobody left to pay for a hold")]);
         let now = self.model.now();
         for posted in movements {
@@ -232,7 +232,7 @@ impl Pair {
     }
 
     pub fn tranche(&self, no: usize) -> Option<&Tranche> {
-        tranche_in(self.model.wallets(), no)
+        self.model.wallets().iter().flat_map(|wallet| &wallet.tranches).find(|tranche| tranche.no == no)
     }
 
     pub fn expiry_of(&self, no: usize) -> Time {
@@ -292,11 +292,6 @@ impl Pair {
             ]);
         }
     }
-}
-
-/// A tranche of one of these wallets.
-pub fn tranche_in(wallets: &[Wallet], no: usize) -> Option<&Tranche> {
-    wallets.iter().flat_map(|wallet| &wallet.tranches).find(|tranche| tranche.no == no)
 }
 
 pub fn draws_in(movements: &[Posted]) -> usize {

@@ -151,6 +151,8 @@ pub enum TrancheSort {
     Any,
     /// Waits for its invoice.
     Waiting,
+    /// Failed or was voided.
+    Ended,
     /// A hold once pinned it.
     Pinned,
     /// A debit or capture once drew on it.

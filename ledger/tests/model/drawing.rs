@@ -1,5 +1,5 @@
-//! Drawing sessions. Three profiles: in a [`small`] session much of everything happens in a few
-//! wallets; in a [`crowded`] one two wallets of one customer get 30 to 120 tranches, most of which start
+//! Drawing sessions. Four profiles: in a [`small`] session much of everything happens in a few
+//! wallets; in a [`corrected`] one grants are short-lived, and what was spent is given back; in a [`crowded`] one two wallets of one customer get 30 to 120 tranches, most of which start
 //! or lapse within the same few instants; in a [`held`] one they get as many holds, most of which time
 //! out within the same few instants.
 
@@ -98,12 +98,12 @@ const SMALL: Profile = Profile {
     pending: 12,
     weights: Weights {
         sweep: 5,
-        freeze: 4,
+        freeze: 9,
         grant: 16,
-        debit: 8,
+        debit: 10,
         hold: 18,
         extend: 5,
-        capture: 16,
+        capture: 20,
         release: 4,
         update: 3,
         close: 4,
@@ -138,7 +138,7 @@ const CROWDED: Profile = Profile {
         sweep: 5,
         freeze: 2,
         grant: 15,
-        debit: 14,
+        debit: 20,
         hold: 16,
         extend: 3,
         capture: 14,
@@ -146,9 +146,9 @@ const CROWDED: Profile = Profile {
         update: 2,
         close: 1,
         confirm: 4,
-        end: 4,
-        refund: 12,
-        adjust: 6,
+        end: 3,
+        refund: 14,
+        adjust: 4,
     },
 };
 
@@ -177,16 +177,54 @@ const HELD: Profile = Profile {
         freeze: 3,
         grant: 25,
         debit: 5,
-        hold: 240,
+        hold: 300,
         extend: 12,
         capture: 36,
         release: 9,
-        update: 2,
+        update: 1,
         close: 1,
-        confirm: 2,
-        end: 14,
-        refund: 20,
-        adjust: 4,
+        confirm: 1,
+        end: 7,
+        refund: 10,
+        adjust: 2,
+    },
+};
+
+const CORRECTED: Profile = Profile {
+    customers: &[0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2],
+    wallets: &[0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4],
+    tranches: (1, 3),
+    tranche_max: 8,
+    lifetimes: &[1, 2, 2, 3, 3, 5, 8],
+    delays: &[1, 2, 3, 5],
+    steps: &[0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 5, -2],
+    debit_max: 12,
+    hold_max: 8,
+    ttls: &[1, 1, 2, 2, 3, 5, 8],
+    holds_back: 3,
+    others_back: 4,
+    batches: (8, 24),
+    items_max: 6,
+    shared_keys: 15,
+    odd_amounts: 6,
+    refusable: 10,
+    scheduled: 12,
+    pending: 15,
+    weights: Weights {
+        sweep: 3,
+        freeze: 8,
+        grant: 14,
+        debit: 24,
+        hold: 16,
+        extend: 2,
+        capture: 16,
+        release: 4,
+        update: 7,
+        close: 14,
+        confirm: 9,
+        end: 9,
+        refund: 55,
+        adjust: 12,
     },
 };
 
@@ -205,9 +243,14 @@ pub fn held() -> impl Strategy<Value = Session> {
     session(HELD)
 }
 
+/// Wallets whose tranches end soon, and what was spent is given back.
+pub fn corrected() -> impl Strategy<Value = Session> {
+    session(CORRECTED)
+}
+
 /// Any of these.
 pub fn any_profile() -> impl Strategy<Value = Session> {
-    prop_oneof![3 => small(), 2 => crowded(), 1 => held()]
+    prop_oneof![3 => small(), 3 => corrected(), 2 => crowded(), 1 => held()]
 }
 
 fn session(profile: Profile) -> impl Strategy<Value = Session> {
@@ -294,7 +337,7 @@ fn operation(profile: Profile) -> impl Strategy<Value = OperationDraft> {
     let weights = profile.weights;
     prop_oneof![
         1 => (0..4usize).prop_flat_map(create),
-        weights.freeze => (select(&[0usize, 1, 2, 3, 3, 4][..]), prop_oneof![2 => Just(true), 3 => Just(false)])
+        weights.freeze => (select(&[0usize, 1, 2, 3, 3, 3, 4][..]), any::<bool>())
             .prop_map(|(wallet, frozen)| OperationDraft::Freeze { wallet, frozen }),
         weights.grant => (wallet(), vec(tranche(profile), fewest..=most))
             .prop_map(|(wallet, tranches)| OperationDraft::Grant { wallet, tranches }),
@@ -347,12 +390,14 @@ fn confirm(profile: Profile) -> impl Strategy<Value = OperationDraft> {
 }
 
 fn end(profile: Profile) -> impl Strategy<Value = OperationDraft> {
-    let failed = tranche_pick(profile, &[(6, TrancheSort::Waiting), (2, TrancheSort::Any)]);
+    let failed =
+        tranche_pick(profile, &[(6, TrancheSort::Waiting), (3, TrancheSort::Any), (1, TrancheSort::Ended)]);
     let voided = tranche_pick(
         profile,
         &[
             (1, TrancheSort::Waiting),
             (4, TrancheSort::Any),
+            (1, TrancheSort::Ended),
             (5, TrancheSort::Pinned),
             (5, TrancheSort::Spent),
         ],
@@ -375,7 +420,7 @@ fn tranche_pick(
     let own: Vec<TrancheSort> = sorts.iter().flat_map(|(often, sort)| (0..*often).map(|_| *sort)).collect();
     prop_oneof![
         30 => (select(own), 0..=profile.others_back).prop_map(|(sort, back)| TranchePick::Own(sort, back)),
-        2 => (select(profile.wallets), 0..=profile.others_back)
+        4 => (select(profile.wallets), 0..=profile.others_back)
             .prop_map(|(wallet, back)| TranchePick::In(wallet, back)),
         1 => (select(profile.wallets), 0..STRANGE_NUMBERS.len())
             .prop_map(|(wallet, which)| TranchePick::Strange(wallet, which)),
@@ -397,8 +442,8 @@ fn refund(profile: Profile) -> impl Strategy<Value = OperationDraft> {
         3 => amount(profile.debit_max, profile.odd_amounts).prop_map(Some),
     ];
     let grace = prop_oneof![
-        6 => Just(None),
-        6 => select(profile.ttls).prop_map(|grace| Some(Span(grace))),
+        4 => Just(None),
+        8 => select(profile.ttls).prop_map(|grace| Some(Span(grace))),
         1 => Just(Some(REFUND_GRACE_MAX)),
     ];
     (movement, amount, grace, any::<bool>()).prop_map(|(movement, amount, grace, noted)| {
@@ -430,7 +475,7 @@ fn charge(profile: Profile, whole_max: i128) -> impl Strategy<Value = ChargeDraf
     let payer = prop_oneof![
         10 => select(profile.wallets).prop_map(PayerDraft::Wallet),
         15 => Just(PayerDraft::Asset(CREDITS)),
-        4 => Just(PayerDraft::Asset(USD)),
+        8 => Just(PayerDraft::Asset(USD)),
         1 => Just(PayerDraft::Asset(FINE_CREDITS)),
     ];
     let charge_type =
@@ -473,7 +518,7 @@ fn capture(profile: Profile) -> impl Strategy<Value = OperationDraft> {
         2 => Just(Some(AmountDraft::Whole(0))),
         6 => amount(profile.hold_max / 3, profile.odd_amounts).prop_map(Some),
         6 => amount(profile.debit_max, profile.odd_amounts).prop_map(Some),
-        profile.odd_amounts / 2 => Just(Some(AmountDraft::Huge)),
+        profile.odd_amounts => Just(Some(AmountDraft::Huge)),
     ];
     (hold(profile), amount, any::<bool>(), any::<bool>()).prop_map(|(hold, amount, keep_open, noted)| {
         // To capture nothing and keep the hold open is malformed.
@@ -490,8 +535,8 @@ fn tranche(profile: Profile) -> impl Strategy<Value = TrancheDraft> {
     ];
     let expiry = prop_oneof![
         300 => Just(ExpiryDraft::Never),
-        640 => select(profile.lifetimes).prop_map(ExpiryDraft::At),
-        60 => select(profile.lifetimes).prop_map(|lifetime| ExpiryDraft::After(lifetime as u64)),
+        560 => select(profile.lifetimes).prop_map(ExpiryDraft::At),
+        140 => select(profile.lifetimes).prop_map(|lifetime| ExpiryDraft::After(lifetime as u64)),
         profile.refusable => (-3i64..1).prop_map(ExpiryDraft::At),
     ];
     let features = prop_oneof![

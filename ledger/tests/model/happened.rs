@@ -27,6 +27,8 @@ pub struct Happened {
     tranches: Vec<Granted>,
     /// Of these: those that wait for their invoice.
     waiting: Vec<TrancheId>,
+    /// Those that failed or were voided.
+    ended: Vec<TrancheId>,
     /// Those that a hold has pinned.
     pinned: Vec<TrancheId>,
     /// Those that a debit or capture has drawn on.
@@ -98,7 +100,10 @@ impl Happened {
                 self.tranches.extend(ids.into_iter().map(made));
             }
             Operation::ConfirmGrant(confirm) => self.waiting.retain(|id| *id != confirm.tranche),
-            Operation::EndGrant(end) => self.waiting.retain(|id| *id != end.tranche),
+            Operation::EndGrant(end) => {
+                self.waiting.retain(|id| *id != end.tranche);
+                self.ended.push(end.tranche);
+            }
             _ => {}
         }
     }
@@ -111,12 +116,17 @@ impl Happened {
     /// The tranche of this sort so many before the last.
     pub fn tranche(&self, sort: TrancheSort, back: usize) -> Option<&Granted> {
         let list = match sort {
-            TrancheSort::Any => return self.granted(newest_but(&self.tranches, back)?.id),
+            TrancheSort::Any => &Vec::new(),
             TrancheSort::Waiting => &self.waiting,
+            TrancheSort::Ended => &self.ended,
             TrancheSort::Pinned => &self.pinned,
             TrancheSort::Spent => &self.spent,
         };
-        self.granted(newest_but(list, back)?)
+        // Where there is none of the sort, any is better than none.
+        match newest_but(list, back) {
+            Some(id) => self.granted(id),
+            None => self.granted(newest_but(&self.tranches, back)?.id),
+        }
     }
 
     /// The movement so many before the last of its sort, and whose it is.

@@ -7,7 +7,7 @@ use purser_ledger::time::Time;
 use purser_ledger::verdict::Reason;
 use purser_model::{Movement, Posted, Stage, Tranche, Wallet};
 
-use super::counts::{draws_in, tranche_in};
+use super::counts::draws_in;
 use super::pair::Pair;
 
 /// The core keeps so many open tranches in the wallet's own row.
@@ -16,13 +16,13 @@ const IN_THE_ROW: usize = 8;
 impl Pair {
     /// Counts what a change of a wallet did, by the wallets before it.
     pub fn count_wallet(&mut self, operation: &Operation<'_>) {
-        let (before, wallets) = (std::mem::take(&mut self.before), self.model.wallets());
+        let ((before, _), wallets) = (std::mem::take(&mut self.before), self.model.wallets());
         // One place at most differs: a command changes one wallet.
-        let place = before.iter().zip(wallets).position(|(before, after)| before.info != after.info);
+        let place = before.iter().zip(wallets).position(|(before, after)| *before != after.info);
         match (operation, place) {
             (Operation::UpdateWallet(_), None) => self.count("update that changes nothing"),
             (Operation::UpdateWallet(update), Some(place)) => {
-                let (before, after) = (&before[place].info, &wallets[place].info);
+                let (before, after) = (&before[place], &wallets[place].info);
                 let holds = !self.model.open_holds_in(place, self.model.now()).is_empty();
                 let (reordered, rescoped) =
                     (before.draw_priority != after.draw_priority, before.scope != after.scope);
@@ -153,9 +153,9 @@ impl Pair {
     }
 
     fn count_adjustment(&mut self, adjust: &Adjust<'_>, movements: &[Posted]) {
-        let mut wallets = self.model.wallets().iter();
-        let wallet =
-            wallets.find(|wallet| wallet.info.wallet == adjust.wallet).map(|wallet| wallet.info.frozen);
+        let Some(first) = movements[0].draws.first() else { return };
+        let holds_it = |wallet: &&Wallet| wallet.tranches.iter().any(|tranche| tranche.no == first.tranche);
+        let frozen = self.model.wallets().iter().find(holds_it).is_some_and(|wallet| wallet.info.frozen);
         let draws = draws_in(movements);
         let drawn = movements[0].draws.iter().filter_map(|draw| self.tranche(draw.tranche));
         let limited = drawn.clone().any(|tranche| !tranche.features.is_empty());
@@ -171,7 +171,7 @@ impl Pair {
                 (draws > IN_THE_ROW, "correction down over more than eight tranches"),
                 (limited, "correction down of a tranche limited to features"),
                 (emptied, "correction down that leaves nothing of a tranche"),
-                (wallet == Some(true), "correction down in a frozen wallet"),
+                (frozen, "correction down in a frozen wallet"),
             ]),
         }
     }
@@ -226,7 +226,8 @@ impl Pair {
     }
 
     fn before_and_after(&self, no: usize) -> Option<(Tranche, Tranche)> {
-        Some((tranche_in(&self.before, no)?.clone(), self.tranche(no)?.clone()))
+        let before = self.before.1.iter().find(|tranche| tranche.no == no)?;
+        Some((before.clone(), self.tranche(no)?.clone()))
     }
 }
 

@@ -111,20 +111,8 @@ impl Pair {
 
 /// What a read shows of a tranche: the tranche with all that is due counted as booked.
 fn view_of(tranche: &Tranche) -> (Option<usize>, TrancheStatus, Time, [i128; 5]) {
-    let nothing_left = tranche.available == 0 && tranche.held == 0;
-    let status = match tranche.stage {
-        Stage::Pending => TrancheStatus::Pending,
-        Stage::Scheduled => TrancheStatus::Scheduled,
-        Stage::Failed => TrancheStatus::Failed,
-        Stage::Voided => TrancheStatus::Voided,
-        Stage::Active if nothing_left => TrancheStatus::Exhausted,
-        Stage::Active => TrancheStatus::Active,
-        // Of one that was spent before its end nothing has lapsed.
-        Stage::Expired if nothing_left && tranche.expired == 0 => TrancheStatus::Exhausted,
-        Stage::Expired => TrancheStatus::Expired,
-    };
     let figures = [tranche.available, tranche.held, tranche.consumed, tranche.expired, tranche.voided];
-    (Some(tranche.no), status, tranche.expires_at, figures)
+    (Some(tranche.no), tranche.status(), tranche.expires_at, figures)
 }
 
 /// What a read shows of a tranche that counts in a balance.

@@ -187,9 +187,7 @@ fn advice(reason: Reason) -> &'static str {
         Reason::HoldExpired => "its credits are back: debit them (purser debit) with a new --key",
         Reason::HoldClosed => "it was captured or released before: look at it (purser hold get)",
         Reason::TrancheNotFound => "check --wallet and the tranche's id (purser tranches)",
-        Reason::TrancheNotActive => {
-            "look at the tranche's status (purser tranches); what is held of it, capture before the hold ends"
-        }
+        Reason::TrancheNotActive => "look at the tranche (purser tranches): its status does not allow this",
         Reason::WalletClosed => {
             "it is closed for ever: use another wallet (purser wallet list) and a new --key"
         }

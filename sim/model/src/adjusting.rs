@@ -77,7 +77,7 @@ impl Model {
             sources.retain(|source| tranches[source.tranche].no == no);
         }
         let required = amount_at(amount, self.wallets[place].info.asset_scale)?;
-        let drawn = self.draws_on(&sources, &[place], required, false)?;
+        let drawn = self.draws_on(&sources, place, required, false)?;
         let mut draws = Vec::new();
         for (source, amount) in drawn {
             let tranche = &mut self.wallets[place].tranches[source.tranche];

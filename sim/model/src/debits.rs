@@ -114,21 +114,29 @@ impl Model {
         partial: bool,
     ) -> Result<Drawn, Stop> {
         let sources = self.sources(payers, |tranche| fits(tranche, charge));
-        self.draws_on(&sources, payers, required, partial)
+        let drawable = self.sum_of(&sources);
+        let something = payers.iter().any(|&place| self.wallets[place].balance(self.now).available.0 > 0);
+        if drawable == 0 && something {
+            return denied(Reason::NoEligibleTranche);
+        }
+        if drawable == 0 && partial {
+            return self.too_little(payers[0], drawable, required);
+        }
+        self.draws_on(&sources, payers[0], required, partial)
     }
 
-    /// The same of tranches that were chosen already, of these wallets.
+    /// The same of tranches that were chosen already; of their wallets one is in this place.
     pub(crate) fn draws_on(
         &self,
         sources: &[Source],
-        payers: &[usize],
+        place: usize,
         required: i128,
         partial: bool,
     ) -> Result<Drawn, Stop> {
         let drawable = self.sum_of(sources);
         let enough = drawable >= required;
-        if drawable == 0 || !(enough || partial || sources.len() > DRAWS_MAX) {
-            return self.too_little(payers, drawable, required);
+        if !(enough || partial || sources.len() > DRAWS_MAX) {
+            return self.too_little(place, drawable, required);
         }
         let drawn = self.walk(sources, required);
         let sum: i128 = drawn.iter().map(|(_, amount)| amount).sum();
@@ -183,12 +191,8 @@ impl Model {
         drawn
     }
 
-    fn too_little<T>(&self, payers: &[usize], drawable: i128, required: i128) -> Result<T, Stop> {
-        let something = payers.iter().any(|&place| self.wallets[place].balance(self.now).available.0 > 0);
-        if drawable == 0 && something {
-            return denied(Reason::NoEligibleTranche);
-        }
-        let scale = self.wallets[payers[0]].info.asset_scale;
+    fn too_little<T>(&self, place: usize, drawable: i128, required: i128) -> Result<T, Stop> {
+        let scale = self.wallets[place].info.asset_scale;
         let shortage = Shortage { available: Amount(drawable), required: Amount(required), scale };
         Err(Stop::Denied(Denial { reason: Reason::InsufficientCredits, shortage: Some(shortage) }))
     }

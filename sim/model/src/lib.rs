@@ -63,7 +63,8 @@ pub enum Reply {
     KeyReused,
     /// The command came at or after its `valid_until`.
     KeyTooOld,
-    /// A time-out or an activation is still due after 64 bookings, or anything where a refund restores.
+    /// A time-out or an activation is still due after 64 bookings, or the end of a tranche that a refund
+    /// restores.
     Backlog,
     /// A sweep was made.
     Swept { booked: u32, more: bool },
@@ -140,7 +141,8 @@ pub struct Movement {
 }
 
 /// What a movement repeats of the command that made it; the charge is that of its hold, where it has
-/// one. But for the charge all is empty for what the shard books itself.
+/// one, and for a refund that of the movement refunded. But for the charge all is empty for what the
+/// shard books itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     pub charge_type: Option<ChargeType>,

@@ -1,6 +1,7 @@
 //! What a read shows.
 
 use purser_ledger::amount::Amount;
+use purser_ledger::query::TrancheStatus;
 use purser_ledger::rows::hold::HoldStatus;
 use purser_ledger::time::Time;
 use purser_ledger::verdict::{Balance, WalletBalance};
@@ -63,6 +64,24 @@ impl Hold {
     /// Its status at an instant.
     pub fn status_at(&self, now: Time) -> HoldStatus {
         self.state_at(now).status
+    }
+}
+
+impl Tranche {
+    /// Where a read shows it in its life, if all that is due is counted as booked.
+    pub fn status(&self) -> TrancheStatus {
+        let nothing_left = self.available == 0 && self.held == 0;
+        match self.stage {
+            Stage::Pending => TrancheStatus::Pending,
+            Stage::Scheduled => TrancheStatus::Scheduled,
+            Stage::Failed => TrancheStatus::Failed,
+            Stage::Voided => TrancheStatus::Voided,
+            Stage::Active if nothing_left => TrancheStatus::Exhausted,
+            Stage::Active => TrancheStatus::Active,
+            // Of one that was spent before its end nothing has lapsed.
+            Stage::Expired if nothing_left && self.expired == 0 => TrancheStatus::Exhausted,
+            Stage::Expired => TrancheStatus::Expired,
+        }
     }
 }
 

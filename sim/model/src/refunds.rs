@@ -10,7 +10,7 @@ use purser_ledger::verdict::Reason;
 use crate::judging::{amount_at, denied};
 use crate::life::plain_details;
 use crate::movements::{Entry, draw_of, movement_id};
-use crate::{Draw, Effect, Model, Movement, Stage, Stop, Tranche, Wallet};
+use crate::{Details, Draw, Due, DueWhat, Effect, Model, Movement, Stage, Stop, Tranche, Wallet};
 
 /// What becomes of what goes back to a tranche.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,9 +55,11 @@ impl Model {
         }
         let until = refund.grace.map(|grace| self.now.saturating_add(grace));
         let portions = self.portions(place, &spent, amount, until);
-        let restores = portions.iter().any(|portion| matches!(portion.becomes, Return::Restored(_)));
-        if restores && !self.due(place).is_empty() {
-            return Err(Stop::Backlog);
+        for portion in portions.iter().filter(|portion| matches!(portion.becomes, Return::Restored(_))) {
+            let its_end = |due: &Due| due.what == DueWhat::Expiry && due.of == portion.tranche;
+            if self.due(place).iter().any(its_end) {
+                return Err(Stop::Backlog);
+            }
         }
         self.wallets[place].check_room_for(&[amount])?;
         Ok(self.give_back_spent(header, refund, place, number, &portions))
@@ -138,7 +140,12 @@ impl Model {
                 Return::Withdrawn | Return::Forfeited => draw_with(tranche, portion.amount, portion.amount),
             });
         }
-        let details = plain_details(header, refund.reason_code, refund.reference, &refund.metadata);
+        let spent = &self.wallets[place].movements[number as usize - 1].details;
+        let details = Details {
+            charge_type: spent.charge_type,
+            feature: spent.feature.clone(),
+            ..plain_details(header, refund.reason_code, refund.reference, &refund.metadata)
+        };
         let mut movements = Vec::new();
         let mut to_go: i128 = sum_of(&withdrawn) + sum_of(&forfeited);
         for (kind, draws) in [

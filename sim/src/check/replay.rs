@@ -15,13 +15,13 @@ use purser_ledger::rows::hold::HoldStatus;
 use purser_ledger::rows::journal::MovementKind;
 use purser_ledger::verdict;
 use purser_model::{Effect, Model, Posted, Reply, Stage, Verdict, Wallet, movement_id};
-use purser_proto::v1;
 
 use super::names::Names;
+use super::reads;
 use super::{Check, Counts, count, same};
-use crate::call::{Request, Response};
+use crate::call::Response;
 use crate::history::Entries;
-use crate::observed::{Answered, Attempt, time};
+use crate::observed::{Answered, Attempt};
 
 /// The model of one shard, and how it calls things.
 #[derive(Clone)]
@@ -30,10 +30,10 @@ pub struct Replay {
     pub names: Names,
 }
 
-/// A read of balances: it saw the entries up to one of these.
+/// A read: it saw the entries up to one of these.
 struct Look<'a> {
     attempt: &'a Attempt,
-    response: &'a v1::GetBalanceResponse,
+    response: &'a Response,
     at_least: u64,
     at_most: u64,
 }
@@ -232,42 +232,14 @@ impl Replay {
 
     /// Whether a read shows the model as it is now.
     fn shows(&self, look: &Look<'_>) -> bool {
-        self.differs(look.attempt.request.customer(), look.response).is_ok()
-    }
-
-    /// Holds a response against the model as it is now.
-    pub fn differs(&self, customer: Customer<'_>, response: &v1::GetBalanceResponse) -> Check {
-        let point = response.point.as_ref().and_then(|point| point.ledger_time.as_ref());
-        let now = point.and_then(time).ok_or("a read without a time")?;
-        let wallets = self.model.wallets().iter().filter(|wallet| wallet.customer() == customer);
-        let expected: Vec<_> = wallets
-            .map(|wallet| {
-                let balance = self.model.balance_when_all_is_booked(wallet, now);
-                let text = |amount: Amount| amount.to_text(wallet.info.asset_scale);
-                let figures = [balance.settled(), balance.available, balance.pending, balance.held].map(text);
-                (wallet.info.wallet.clone(), wallet.info.frozen, figures)
-            })
-            .collect();
-        let given: Vec<_> = response
-            .wallets
-            .iter()
-            .map(|own| {
-                let figures = own.balance.clone().unwrap_or_default();
-                let amounts = [figures.settled, figures.available, figures.pending, figures.held];
-                (figures.wallet, own.frozen, amounts)
-            })
-            .collect();
-        same("balances", &expected, &given)
+        reads::differs(self, &look.attempt.request, look.response).is_ok()
     }
 }
 
 fn look<'a>(attempt: &&'a Attempt) -> Option<Look<'a>> {
     let attempt: &'a Attempt = attempt;
-    let (Request::GetBalance(_), Answered::Done(response)) = (&attempt.request, &attempt.answer) else {
-        return None;
-    };
-    let Response::GetBalance(response) = &**response else { return None };
-    let at_least = response.point.as_ref()?.read_index;
+    let Answered::Done(response) = &attempt.answer else { return None };
+    let at_least = response.point()?.read_index;
     Some(Look { attempt, response, at_least, at_most: attempt.applied_by_then })
 }
 
