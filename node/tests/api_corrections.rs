@@ -668,9 +668,9 @@ async fn a_correction_of_what_is_not_there_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shortage_names_the_asset() {
+async fn a_shortage_says_what_is_there_and_what_was_asked_for() {
     let (mut node, _) = with_tranches(vec![tranche("5", Purchased)]).await;
-    let pairs = [("available", "5"), ("required", "6"), ("asset", "credits/0"), ("wallet", "main")];
+    let pairs = [("available", "5"), ("required", "6"), ("wallet", "main")];
     for write in [
         Write::Adjust(correction("-6")),
         Write::Debit(debit_request(WHO, "main", "6")),

@@ -203,8 +203,7 @@ async fn a_wallet_whose_scope_does_not_fit_says_that_nothing_is_there_for_the_ch
     node.wallet_with(WHO, "main", vec![tranche("10", Purchased)]).await;
     node.update(scope_request("main", v1::ChargeScope::Usage)).await.expect("changed");
     let write = Write::Debit(debit_request(WHO, "main", "1"));
-    let pairs = [("available", "0"), ("required", "1"), ("asset", "credits/0"), ("wallet", "main")];
-    node.refuses(MAIN, write, "NO_ELIGIBLE_TRANCHE", &pairs).await;
+    node.refuses(MAIN, write, "NO_ELIGIBLE_TRANCHE", &[("wallet", "main")]).await;
     sound(node).await;
 }
 
@@ -391,14 +390,14 @@ async fn a_closed_wallet_refuses_everything_and_its_books_stay_readable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refund_refused_for_a_closed_wallet_names_it() {
+async fn a_refund_refused_for_a_closed_wallet_names_its_movement() {
     let mut node = Running::start().await;
     node.wallet_with(WHO, "main", vec![tranche("6", Purchased)]).await;
     let debit = node.debit(debit_request(WHO, "main", "6")).await.expect("a debit");
     let spent = of_receipt(debit.receipt.as_ref()).movement_ids[0].clone();
     node.close(close_request(WHO, "main")).await.expect("closed");
     let write = Write::Refund(refund_request(WHO, &spent, ""));
-    node.refuses(MAIN, write, "WALLET_CLOSED", &[("wallet", "main")]).await;
+    node.refuses(MAIN, write, "WALLET_CLOSED", &[("movement", &spent)]).await;
     sound(node).await;
 }
 
