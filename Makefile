@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup run build test sim verify fix demo bench bench-peers bench-layout bench-stages instructions
+.PHONY: help setup run build test sim verify coverage fix demo bench bench-peers bench-layout bench-stages instructions
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,11 @@ verify: ## Look, change nothing: formatting, lints, docs
 	@scripts/sim cargo clippy --locked -p purser-node --lib -- -D warnings -A clippy::disallowed_methods
 	@scripts/sim cargo clippy --locked -p purser-sim --all-targets -- -D warnings -A clippy::disallowed_methods
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	@cargo test --locked --quiet -p purser-proto --test coverage
+
+coverage: ## Write docs/coverage.md: for each method and reason what tests it
+	@scripts/setup
+	@PURSER_WRITE_COVERAGE=1 cargo test --locked --quiet -p purser-proto --test coverage
 
 fix: ## Format, and apply what the lints can mend by themselves
 	@scripts/setup

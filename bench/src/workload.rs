@@ -28,7 +28,7 @@ const FAR: u64 = 4_000_000_000_000_000;
 const ZIPF_EXPONENT: f64 = 1.1;
 
 /// The wallet of each customer.
-const WALLET: &str = "main";
+pub(crate) const WALLET: &str = "main";
 /// What it holds: whole credits.
 const ASSET: &str = "credits";
 /// Tranches of a grant.
@@ -160,6 +160,7 @@ pub fn create(header: Header<'_>) -> Command<'_> {
 /// Grants 4 tranches of 1,000 in one call.
 pub fn refill(header: Header<'_>) -> Command<'_> {
     let tranche = |place: u64| TrancheSpec {
+        pending: false,
         amount: Decimal::new(i128::from(TRANCHE_CREDITS), 0).unwrap_or_default(),
         kind: if expires_at(place).is_some() { TrancheKind::Promotional } else { TrancheKind::Purchased },
         priority: priority(place),

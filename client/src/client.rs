@@ -338,10 +338,20 @@ macro_rules! writes {
 writes! {
     /// Creates a wallet, and with its first wallet the customer.
     create_wallet(CreateWalletRequest);
+    /// Changes a wallet's attributes.
+    update_wallet(UpdateWalletRequest);
     /// Stops debits from a wallet, or allows them again.
     freeze_wallet(FreezeWalletRequest);
+    /// Closes an empty wallet for ever.
+    close_wallet(CloseWalletRequest);
     /// Puts 1 to 100 tranches into one wallet, all or none.
     grant(GrantRequest);
+    /// Makes a pending tranche spendable.
+    confirm_grant(ConfirmGrantRequest);
+    /// Ends a pending tranche.
+    fail_grant(FailGrantRequest);
+    /// Withdraws what is left of a tranche.
+    void_grant(VoidGrantRequest);
     /// Sets credits aside for a request in flight.
     hold(HoldRequest);
     /// Gives a hold more time.
@@ -350,6 +360,10 @@ writes! {
     capture(CaptureRequest);
     /// Gives back what a hold has set aside.
     release(ReleaseRequest);
+    /// Gives back what a debit or capture spent, to the very tranches that it drew from.
+    refund(RefundRequest);
+    /// Corrects a wallet's credits, up or down.
+    adjust(AdjustRequest);
 }
 
 macro_rules! reads {

@@ -172,6 +172,11 @@ fn by_reason(reason: Reason) -> (Next, Effect) {
         | Reason::HoldExpired
         | Reason::HoldClosed
         | Reason::TrancheNotActive
+        | Reason::TrancheNotFound
+        | Reason::WalletClosed
+        | Reason::WalletNotEmpty
+        | Reason::VersionConflict
+        | Reason::RefundExceedsDebit
         | Reason::AlreadyExists
         | Reason::CustomerQuarantined
         | Reason::IdempotencyKeyReused

@@ -21,14 +21,18 @@ impl HttpStatus for Reason {
             Reason::CustomerNotFound
             | Reason::WalletNotFound
             | Reason::MovementNotFound
-            | Reason::HoldNotFound => 404,
+            | Reason::HoldNotFound
+            | Reason::TrancheNotFound => 404,
             Reason::AlreadyExists
+            | Reason::WalletClosed
+            | Reason::WalletNotEmpty
+            | Reason::VersionConflict
             | Reason::CustomerQuarantined
             | Reason::TestClockOff
             | Reason::HoldExpired
             | Reason::HoldClosed
             | Reason::TrancheNotActive => 409,
-            Reason::IdempotencyKeyReused | Reason::KeyTooOld => 422,
+            Reason::IdempotencyKeyReused | Reason::KeyTooOld | Reason::RefundExceedsDebit => 422,
             // Never sent by the ledger: as little known as an internal error.
             Reason::Unspecified | Reason::Internal => 500,
             Reason::Unavailable | Reason::NotLeader => 503,
@@ -64,7 +68,8 @@ pub(crate) fn code_of(reason: Reason) -> Code {
         Reason::CustomerNotFound
         | Reason::WalletNotFound
         | Reason::MovementNotFound
-        | Reason::HoldNotFound => Code::NotFound,
+        | Reason::HoldNotFound
+        | Reason::TrancheNotFound => Code::NotFound,
         Reason::AlreadyExists => Code::AlreadyExists,
         Reason::InsufficientCredits
         | Reason::NoEligibleTranche
@@ -74,6 +79,10 @@ pub(crate) fn code_of(reason: Reason) -> Code {
         | Reason::HoldExpired
         | Reason::HoldClosed
         | Reason::TrancheNotActive
+        | Reason::WalletClosed
+        | Reason::WalletNotEmpty
+        | Reason::VersionConflict
+        | Reason::RefundExceedsDebit
         | Reason::IdempotencyKeyReused
         | Reason::KeyTooOld => Code::FailedPrecondition,
         Reason::Internal => Code::Internal,

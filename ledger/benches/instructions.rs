@@ -1,7 +1,7 @@
-//! What a plain debit costs the core, in instructions: the same on each run, whatever else the machine
-//! does. A change that makes one dearer by more than 3 % fails. `make instructions`.
+//! What plain debits, holds and captures cost the core, in instructions: the same on each run, whatever else
+//! the machine does. A change that makes one dearer by more than 3 % fails. `make instructions`.
 //!
-//! Each measures 100 debits of 100 wallets with 4 tranches of 1,000 credits, one draw each unless it says
+//! Each measures 100 commands on 100 wallets with 4 tranches of 1,000 credits, one draw each unless it says
 //! otherwise, in one batch; the wallets' decoded rows are cached, as those of a busy shard are.
 // What the benchmark's macros write.
 #![allow(missing_docs, unused_qualifications)]
@@ -14,13 +14,13 @@ use purser_ledger::amount::{Asset, Decimal};
 use purser_ledger::apply::{Applied, apply_batch_cached};
 use purser_ledger::cache::WalletCache;
 use purser_ledger::command::{
-    BatchEncoder, BurnPolicy, ChargeScope, Command, CreateWallet, Debit, Expiry, Grant, Header, Operation,
-    Payer, TrancheKind, TrancheSpec,
+    BatchEncoder, BurnPolicy, Capture, ChargeScope, Command, CreateWallet, Debit, Expiry, Grant, Header,
+    Hold, Operation, Payer, TrancheKind, TrancheSpec,
 };
-use purser_ledger::ids::Customer;
+use purser_ledger::ids::{Customer, HoldId};
 use purser_ledger::store::MemStore;
 use purser_ledger::time::{Span, Time};
-use purser_ledger::verdict::{Reply, Verdict};
+use purser_ledger::verdict::{Effect, Reply, Verdict};
 
 const WALLETS: usize = 100;
 const NOW: Time = Time(1_800_000_000_000_000);
@@ -31,7 +31,13 @@ const WALLET: &str = "main";
 const APPLY_MAX: u64 = 4_000_000;
 const APPLY_THREE_DRAWS_MAX: u64 = 4_325_500;
 const APPLY_REPLAYS_MAX: u64 = 2_810_500;
+/// With 100 open holds in each wallet: no more than without.
+const APPLY_BESIDE_HOLDS_MAX: u64 = APPLY_MAX;
+const APPLY_HOLDS_MAX: u64 = 5_665_000;
+const APPLY_CAPTURES_MAX: u64 = 8_511_000;
 const ENCODE_MAX: u64 = 129_200;
+/// Open holds in each wallet, where there are some.
+const HOLDS_EACH: usize = 100;
 
 /// A shard's state, and what it is to judge next.
 struct Prepared {
@@ -65,6 +71,7 @@ fn create(header: Header<'_>) -> Command<'_> {
 
 fn grant(header: Header<'_>) -> Command<'_> {
     let tranche = |place: u64| TrancheSpec {
+        pending: false,
         amount: Decimal::new(1_000, 0).expect("an amount"),
         kind: if place < 3 { TrancheKind::Promotional } else { TrancheKind::Purchased },
         priority: 50 + place as u16 * 10,
@@ -100,6 +107,36 @@ fn debit(header: Header<'_>, amount: i128) -> Command<'_> {
     }
 }
 
+fn hold(header: Header<'_>, amount: i128) -> Command<'_> {
+    Command {
+        header,
+        operation: Operation::Hold(Hold {
+            payer: Payer::Wallet(WALLET),
+            amount: Decimal::new(amount, 0).expect("an amount"),
+            ttl: None,
+            charge_type: None,
+            feature: None,
+            reason_code: "",
+            reference: "",
+            metadata: Vec::new(),
+        }),
+    }
+}
+
+fn capture(header: Header<'_>, hold: HoldId, amount: i128) -> Command<'_> {
+    Command {
+        header,
+        operation: Operation::Capture(Capture {
+            hold,
+            amount: Some(Decimal::new(amount, 0).expect("an amount")),
+            keep_open: false,
+            reason_code: "",
+            reference: "",
+            metadata: Vec::new(),
+        }),
+    }
+}
+
 fn customers() -> Vec<String> {
     (0..WALLETS).map(|number| format!("customer-{number:07}")).collect()
 }
@@ -108,6 +145,14 @@ fn debits(round: usize, amount: i128) -> Vec<u8> {
     let mut encoder = BatchEncoder::new();
     for (place, customer) in customers().iter().enumerate() {
         encoder.push(&debit(header(customer, &format!("{:036}", round * WALLETS + place)), amount));
+    }
+    encoder.finish(NOW)
+}
+
+fn holds(round: usize, amount: i128) -> Vec<u8> {
+    let mut encoder = BatchEncoder::new();
+    for (place, customer) in customers().iter().enumerate() {
+        encoder.push(&hold(header(customer, &format!("{:036}", round * WALLETS + place)), amount));
     }
     encoder.finish(NOW)
 }
@@ -147,6 +192,41 @@ fn judged(amount: i128) -> Prepared {
     prepared
 }
 
+/// Wallets with credits, and holds to be placed.
+fn unheld() -> Prepared {
+    let mut prepared = fresh(0);
+    judge_and_write(&mut prepared, holds(1, 1));
+    prepared.entry = holds(2, 585);
+    prepared
+}
+
+/// Holds, and captures of two thirds of each.
+fn held() -> Prepared {
+    let mut prepared = unheld();
+    let applied = judge(&mut prepared);
+    prepared.store.commit(&applied.changes);
+    let mut encoder = BatchEncoder::new();
+    for (place, (customer, answer)) in customers().iter().zip(&applied.answers).enumerate() {
+        let Reply::Verdict { verdict: Verdict::Applied(done), .. } = &answer.reply else {
+            panic!("a hold is placed")
+        };
+        let Effect::Posted { hold: Some(hold), .. } = &done.effect else { panic!("it tells of its hold") };
+        encoder.push(&capture(header(customer, &format!("{:036}", 3 * WALLETS + place)), hold.0, 390));
+    }
+    prepared.entry = encoder.finish(NOW);
+    prepared
+}
+
+/// Debits of wallets that have many open holds.
+fn beside_holds(amount: i128) -> Prepared {
+    let mut prepared = fresh(amount);
+    for round in 1..=HOLDS_EACH {
+        judge_and_write(&mut prepared, holds(round, 1));
+    }
+    prepared.entry = debits(HOLDS_EACH + 1, amount);
+    prepared
+}
+
 fn commands() -> (Vec<String>, Vec<String>) {
     (customers(), (0..WALLETS).map(|number| format!("{number:036}")).collect())
 }
@@ -172,6 +252,27 @@ fn apply_replays(mut prepared: Prepared) -> (Prepared, Applied) {
     (prepared, applied)
 }
 
+#[library_benchmark(config = LibraryBenchmarkConfig::default().tool(Callgrind::default().hard_limits([(EventKind::Ir, APPLY_BESIDE_HOLDS_MAX)])))]
+#[bench::hundred(beside_holds(390))]
+fn apply_beside_holds(mut prepared: Prepared) -> (Prepared, Applied) {
+    let applied = judge(black_box(&mut prepared));
+    (prepared, applied)
+}
+
+#[library_benchmark(config = LibraryBenchmarkConfig::default().tool(Callgrind::default().hard_limits([(EventKind::Ir, APPLY_HOLDS_MAX)])))]
+#[bench::hundred(unheld())]
+fn apply_holds(mut prepared: Prepared) -> (Prepared, Applied) {
+    let applied = judge(black_box(&mut prepared));
+    (prepared, applied)
+}
+
+#[library_benchmark(config = LibraryBenchmarkConfig::default().tool(Callgrind::default().hard_limits([(EventKind::Ir, APPLY_CAPTURES_MAX)])))]
+#[bench::hundred(held())]
+fn apply_captures(mut prepared: Prepared) -> (Prepared, Applied) {
+    let applied = judge(black_box(&mut prepared));
+    (prepared, applied)
+}
+
 #[library_benchmark(config = LibraryBenchmarkConfig::default().tool(Callgrind::default().hard_limits([(EventKind::Ir, ENCODE_MAX)])))]
 #[bench::hundred(commands())]
 fn encode((customers, keys): (Vec<String>, Vec<String>)) -> (Vec<u8>, Vec<String>, Vec<String>) {
@@ -183,7 +284,8 @@ fn encode((customers, keys): (Vec<String>, Vec<String>)) -> (Vec<u8>, Vec<String
 }
 
 library_benchmark_group!(
-    name = debits_of_the_core,
-    benchmarks = [apply, apply_three_draws, apply_replays, encode]
+    name = the_core,
+    benchmarks =
+        [apply, apply_three_draws, apply_replays, apply_beside_holds, apply_holds, apply_captures, encode]
 );
-main!(library_benchmark_groups = debits_of_the_core);
+main!(library_benchmark_groups = the_core);

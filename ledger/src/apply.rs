@@ -19,7 +19,7 @@ use crate::hold::{HoldAt, HoldDone};
 use crate::ids::{Customer, HoldId, OperationId, RecordId};
 use crate::rows::customer::CustomerRow;
 use crate::rows::hold::HoldState;
-use crate::rows::journal::Record;
+use crate::rows::journal::{Movement, Record};
 use crate::rows::keys::{self, Key};
 use crate::rows::memo::{HoldMemo, Memo, Outcome};
 use crate::store::{Changes, LocalDamage, Store};
@@ -159,6 +159,12 @@ fn named_wallet<'a>(operation: &Operation<'a>) -> Option<&'a str> {
         | Operation::Hold(Hold { payer: Payer::Wallet(wallet), .. }) => Some(wallet),
         Operation::Debit(_) | Operation::Hold(_) => None,
         Operation::ExtendHold(_) | Operation::Capture(_) | Operation::Release(_) => None,
+        Operation::Refund(_) => None,
+        Operation::UpdateWallet(update) => Some(update.wallet),
+        Operation::CloseWallet(close) => Some(close.wallet),
+        Operation::EndGrant(end) => Some(end.wallet),
+        Operation::ConfirmGrant(confirm) => Some(confirm.wallet),
+        Operation::Adjust(adjust) => Some(adjust.wallet),
         Operation::CreateWallet(create) => Some(create.wallet),
         Operation::FreezeWallet(freeze) => Some(freeze.wallet),
         Operation::Grant(grant) => Some(grant.wallet),
@@ -166,17 +172,11 @@ fn named_wallet<'a>(operation: &Operation<'a>) -> Option<&'a str> {
 }
 
 fn sweep<S: Store + ?Sized>(work: &mut Workspace<'_, S>, limit: u32) -> Result<Reply, LocalDamage> {
-    let swept = work.sweep(limit).and_then(|swept| {
-        work.check_touched().map_err(Stop::Fault)?;
-        Ok(swept)
-    });
-    match swept {
+    match work.sweep(limit) {
         Ok(swept) => Ok(Reply::Swept { booked: swept.items, more: swept.more }),
         Err(Stop::Local(damage)) => Err(damage),
-        Err(Stop::Fault(what)) => {
-            work.roll_back();
-            Ok(Reply::Fault(what))
-        }
+        // Contained already: the next sweep goes on behind it.
+        Err(Stop::Fault(what)) => Ok(Reply::Fault(what)),
     }
 }
 
@@ -196,29 +196,10 @@ fn contained<S: Store + ?Sized>(
         Err(Stop::Local(damage)) => Err(damage),
         Err(Stop::Fault(what)) => {
             work.roll_back();
-            quarantine(work, command.header.customer)?;
+            work.quarantine(command.header.customer)?;
             Ok(Reply::Fault(what))
         }
     }
-}
-
-/// Marks a customer and its wallets, so that none of its commands is taken until someone has looked.
-fn quarantine<S: Store + ?Sized>(
-    work: &mut Workspace<'_, S>,
-    customer: Customer<'_>,
-) -> Result<(), LocalDamage> {
-    let key = keys::customer(customer);
-    let mut row = work.customer(&key)?.unwrap_or_default();
-    row.quarantined = true;
-    for entry in &row.wallets {
-        match work.find_wallet(&keys::wallet(customer, &entry.wallet)) {
-            Ok(Some(at)) => work.wallet_mut(at).quarantined = true,
-            Ok(None) | Err(Stop::Fault(_)) => {}
-            Err(Stop::Local(damage)) => return Err(damage),
-        }
-    }
-    work.changes.put(key, row.encode());
-    Ok(())
 }
 
 fn answer<S: Store + ?Sized>(
@@ -359,7 +340,7 @@ fn judge<S: Store + ?Sized>(
             Err(reason) => Judged::denied(reason),
         }));
     }
-    let Touched { wallets, hold } = match touched(work, command)? {
+    let Touched { wallets, subject } = match touched(work, command)? {
         Ok(touched) => touched,
         Err(reason) => return Ok(Some(Judged::denied(reason))),
     };
@@ -373,12 +354,38 @@ fn judge<S: Store + ?Sized>(
         return Ok(None);
     }
     let Some(&first) = wallets.first() else { return Err(Stop::Fault("a command without a wallet")) };
+    if !matches!(subject, Subject::Hold(_)) && work.wallet(first).closed {
+        return Ok(Some(Judged::denied(Reason::WalletClosed)));
+    }
     Ok(Some(match &command.operation {
         Operation::CreateWallet(_) => return Err(Stop::Fault("a wallet is created once")),
+        Operation::UpdateWallet(update) => changed(work.update_wallet(header, update, first)?),
         Operation::FreezeWallet(freeze) => Judged::wallet(work.freeze_wallet(header, freeze, first)?),
-        Operation::Grant(grant) => match work.grant(header, grant, first)? {
-            Ok(granted) => Judged::posted(work, granted.operation, granted.movements, None, None, &wallets)?,
-            Err(reason) => Judged::denied(reason),
+        Operation::CloseWallet(close) => changed(work.close_wallet(header, close, first)?),
+        Operation::Grant(grant) => {
+            let granted = work.grant(header, grant, first)?;
+            judged(work, granted.map(|done| (done.operation, done.movements)), &wallets)?
+        }
+        Operation::ConfirmGrant(confirm) => {
+            let Some(granted) = work.confirm_grant(header, confirm, first)? else { return Ok(None) };
+            judged(work, granted.map(|done| (done.operation, done.movements)), &wallets)?
+        }
+        Operation::EndGrant(end) => {
+            let ended = work.end_grant(header, end, first)?;
+            judged(work, ended.map(|done| (done.operation, done.movements)), &wallets)?
+        }
+        Operation::Refund(refund) => {
+            let Subject::Movement(id, movement) = subject else {
+                return Err(Stop::Fault("a refund without a movement"));
+            };
+            let Some(refunded) = work.refund(header, refund, (id, *movement), first)? else {
+                return Ok(None);
+            };
+            judged(work, refunded.map(|done| (done.operation, done.movements)), &wallets)?
+        }
+        Operation::Adjust(adjust) => match work.adjust(header, adjust, first)? {
+            Ok(done) => judged(work, Ok((done.operation, done.movements)), &wallets)?,
+            Err(denial) => Judged::denial(denial),
         },
         Operation::Debit(debit) => {
             if let Err(reason) = may_pay(work, debit.payer, debit.charge_type, first) {
@@ -400,22 +407,43 @@ fn judge<S: Store + ?Sized>(
             judged_hold(work, done, &wallets)?
         }
         Operation::ExtendHold(extend) => {
-            let done = work.extend_hold(header, extend, at_hand(hold)?)?;
+            let done = work.extend_hold(header, extend, at_hand(subject)?)?;
             judged_hold(work, done, &wallets)?
         }
         Operation::Capture(capture) => {
-            let done = work.capture(header, capture, at_hand(hold)?)?;
+            let done = work.capture(header, capture, at_hand(subject)?)?;
             judged_hold(work, done, &wallets)?
         }
         Operation::Release(release) => {
-            let done = work.release(header, release, at_hand(hold)?)?;
+            let done = work.release(header, release, at_hand(subject)?)?;
             judged_hold(work, done, &wallets)?
         }
     }))
 }
 
-fn at_hand(hold: Option<Box<HoldAt>>) -> Result<HoldAt, Stop> {
-    hold.map(|hold| *hold).ok_or(Stop::Fault("a command about a hold without one"))
+fn at_hand(subject: Subject) -> Result<HoldAt, Stop> {
+    match subject {
+        Subject::Hold(hold) => Ok(*hold),
+        _ => Err(Stop::Fault("a command about a hold without one")),
+    }
+}
+
+fn changed(changed: Result<crate::wallets::WalletChanged, Reason>) -> Judged {
+    match changed {
+        Ok(changed) => Judged::wallet(changed),
+        Err(reason) => Judged::denied(reason),
+    }
+}
+
+fn judged<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    done: Result<(OperationId, Vec<Posted>), Reason>,
+    wallets: &[WalletAt],
+) -> Result<Judged, Stop> {
+    match done {
+        Ok((operation, movements)) => Judged::posted(work, operation, movements, None, None, wallets),
+        Err(reason) => Ok(Judged::denied(reason)),
+    }
 }
 
 fn judged_hold<S: Store + ?Sized>(
@@ -460,8 +488,15 @@ fn may_pay<S: Store + ?Sized>(
 struct Touched {
     /// The wallet that it names, the payers in draw order, or those of its hold.
     wallets: Vec<WalletAt>,
-    /// Its hold.
-    hold: Option<Box<HoldAt>>,
+    /// What else it is about.
+    subject: Subject,
+}
+
+/// What a command is about besides wallets.
+enum Subject {
+    Wallets,
+    Hold(Box<HoldAt>),
+    Movement(RecordId, Box<Movement>),
 }
 
 fn touched<S: Store + ?Sized>(
@@ -473,16 +508,18 @@ fn touched<S: Store + ?Sized>(
         Operation::Debit(Debit { payer: Payer::CustomerIn(asset), charge_type, .. })
         | Operation::Hold(Hold { payer: Payer::CustomerIn(asset), charge_type, .. }) => {
             let wallets = payers(work, customer, *asset, *charge_type)?;
-            return Ok(wallets.map(|wallets| Touched { wallets, hold: None }));
+            return Ok(wallets.map(|wallets| Touched { wallets, subject: Subject::Wallets }));
         }
         Operation::ExtendHold(crate::command::ExtendHold { hold, .. })
         | Operation::Capture(crate::command::Capture { hold, .. })
         | Operation::Release(crate::command::Release { hold, .. }) => {
             let found = find_hold(work, customer, *hold)?;
-            return Ok(
-                found.map(|hold| Touched { wallets: hold.wallets.clone(), hold: Some(Box::new(hold)) })
-            );
+            return Ok(found.map(|hold| {
+                let wallets = hold.wallets.clone();
+                Touched { wallets, subject: Subject::Hold(Box::new(hold)) }
+            }));
         }
+        Operation::Refund(refund) => return find_movement(work, customer, refund.movement),
         _ => {}
     }
     let Some(name) = named_wallet(&command.operation) else {
@@ -490,7 +527,7 @@ fn touched<S: Store + ?Sized>(
     };
     match work.find_wallet(&keys::wallet(customer, name))? {
         Some(at) if work.wallet(at).quarantined => Ok(Err(Reason::CustomerQuarantined)),
-        Some(at) => Ok(Ok(Touched { wallets: vec![at], hold: None })),
+        Some(at) => Ok(Ok(Touched { wallets: vec![at], subject: Subject::Wallets })),
         None if work.customer(&keys::customer(customer))?.is_none() => Ok(Err(Reason::CustomerNotFound)),
         None => Ok(Err(Reason::WalletNotFound)),
     }
@@ -518,18 +555,45 @@ fn payers<S: Store + ?Sized>(
     }
     entries.sort_by_key(|entry| (entry.draw_priority, entry.no));
     let mut unfrozen = Vec::with_capacity(entries.len());
+    let mut all_closed = true;
     for entry in entries {
         let at = work.find_wallet(&keys::wallet(customer, &entry.wallet))?;
         let at = at.ok_or(LocalDamage::Missing("a wallet of a customer"))?;
-        if !work.wallet(at).frozen {
+        let wallet = work.wallet(at);
+        all_closed &= wallet.closed;
+        if !wallet.frozen && !wallet.closed {
             unfrozen.push(at);
         }
     }
     if unfrozen.is_empty() {
-        return Ok(Err(Reason::WalletFrozen));
+        return Ok(Err(if all_closed { Reason::WalletClosed } else { Reason::WalletFrozen }));
     }
     unfrozen.retain(|&at| work.wallet(at).scope.fits(charge_type));
     Ok(if unfrozen.is_empty() { Err(Reason::NoEligibleTranche) } else { Ok(unfrozen) })
+}
+
+/// A movement of a customer, with its wallet.
+fn find_movement<S: Store + ?Sized>(
+    work: &mut Workspace<'_, S>,
+    customer: Customer<'_>,
+    id: RecordId,
+) -> Result<Result<Touched, Reason>, Stop> {
+    let Some(row) = work.customer(&keys::customer(customer))? else {
+        return Ok(Err(Reason::CustomerNotFound));
+    };
+    let record = work.get(&keys::record(id))?;
+    let Some(Record::Movement(movement)) = record.map(|row| Record::decode(id, &row)).transpose()? else {
+        return Ok(Err(Reason::MovementNotFound));
+    };
+    let Some(entry) = row.wallets.iter().find(|entry| entry.no == movement.wallet_no) else {
+        return Ok(Err(Reason::MovementNotFound));
+    };
+    if row.quarantined {
+        return Ok(Err(Reason::CustomerQuarantined));
+    }
+    let at = work.find_wallet(&keys::wallet(customer, &entry.wallet))?;
+    let at = at.ok_or(LocalDamage::Missing("a wallet of a customer"))?;
+    Ok(Ok(Touched { wallets: vec![at], subject: Subject::Movement(id, Box::new(movement)) }))
 }
 
 /// A customer's hold, with the wallets that it is about.
@@ -554,8 +618,14 @@ fn find_hold<S: Store + ?Sized>(
     let (mut wallets, payers) = match row.payer_asset() {
         None => {
             let first = parts.first().copied().ok_or(Stop::Fault("a hold without a part"))?;
-            let frozen = work.wallet(first).frozen;
-            (vec![first], if frozen { Err(Reason::WalletFrozen) } else { Ok(1) })
+            let wallet = work.wallet(first);
+            // Its scope may have been changed since.
+            let payers = match (wallet.frozen, wallet.scope.fits(row.charge_type)) {
+                (true, _) => Err(Reason::WalletFrozen),
+                (false, false) => Err(Reason::NoEligibleTranche),
+                (false, true) => Ok(1),
+            };
+            (vec![first], payers)
         }
         Some(asset) => match payers(work, customer, asset, row.charge_type)? {
             Ok(wallets) => {
@@ -596,7 +666,7 @@ fn replay<S: Store + ?Sized>(
                 return Ok(Verdict::Applied(AppliedVerdict { operation, effect }));
             }
             Record::Movement(movement) => movements.push((id, movement)),
-            Record::Hold(_) => {}
+            Record::Hold(_) | Record::Tranche(_) => {}
         }
     }
     let row = work.customer(&keys::customer(customer))?.ok_or(LocalDamage::Missing("a customer"))?;
@@ -606,7 +676,7 @@ fn replay<S: Store + ?Sized>(
 /// Movements and bystanders as the first answer had them.
 fn retell(
     customer: &CustomerRow,
-    movements: Vec<(RecordId, crate::rows::journal::Movement)>,
+    movements: Vec<(RecordId, Movement)>,
     outcome: Outcome,
 ) -> Result<Effect, LocalDamage> {
     let Outcome::Applied { remaining, hold, bystanders, .. } = outcome else {

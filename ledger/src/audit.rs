@@ -41,7 +41,10 @@ struct Account {
     consumed: Amount,
     held: Amount,
     released: Amount,
+    refunded: Amount,
     expired: Amount,
+    voided: Amount,
+    withdrawn: Amount,
 }
 
 /// Audits one wallet, as booked.
@@ -113,14 +116,13 @@ impl Walk {
         let sum = movement.draws.iter().try_fold(Amount::ZERO, |sum, draw| sum.checked_add(draw.amount));
         let effect = match (movement.kind, movement.status) {
             (_, MovementStatus::Pending) => Some(Amount::ZERO),
-            (MovementKind::Granted, _) => sum,
+            (MovementKind::Granted | MovementKind::Refunded, _) => sum,
+            (MovementKind::Adjusted, _) if movement.amount > Amount::ZERO => sum,
             (MovementKind::Held | MovementKind::Released, _) => sum.map(|_| Amount::ZERO),
-            (MovementKind::Consumed | MovementKind::Captured | MovementKind::Expired, _) => {
-                sum.map(|sum| Amount(-sum.0))
-            }
+            (_, MovementStatus::Posted) => sum.map(|sum| Amount(-sum.0)),
         };
         expect(effect == Some(movement.amount), format!("{id}: its draws do not sum to its amount"));
-        let from_hold = movement.hold.is_some();
+        let (from_hold, adds) = (movement.hold.is_some(), movement.amount > Amount::ZERO);
         for draw in &movement.draws {
             let account = self.accounts.entry(draw.tranche).or_default();
             let (gains, loses) = match (movement.kind, movement.status) {
@@ -132,14 +134,25 @@ impl Walk {
                 (MovementKind::Held, _) => (&mut account.held, None),
                 (MovementKind::Released, _) => (&mut account.released, Some(&mut account.held)),
                 (MovementKind::Captured, _) => (&mut account.consumed, Some(&mut account.held)),
+                (MovementKind::Voided, MovementStatus::Pending) => (&mut account.withdrawn, None),
+                (MovementKind::Voided, _) if from_hold => (&mut account.voided, Some(&mut account.held)),
+                (MovementKind::Voided, _) => (&mut account.voided, None),
+                (MovementKind::Refunded, _) => (&mut account.refunded, Some(&mut account.consumed)),
+                (MovementKind::Adjusted, _) if adds => (&mut account.granted, None),
+                (MovementKind::Adjusted, _) => (&mut account.voided, None),
             };
             *gains = gains.checked_add(draw.amount).unwrap_or(Amount(i128::MAX));
             if let Some(loses) = loses {
                 loses.0 -= draw.amount.0;
             }
-            let left = account.granted.0 - account.consumed.0 - account.held.0 - account.expired.0;
+            let gone = account.consumed.0 + account.expired.0 + account.voided.0;
+            let left = account.granted.0 - account.held.0 - gone;
             let told = if movement.status == MovementStatus::Pending { 0 } else { left };
-            if draw.left.0 != told || left < 0 || account.held < Amount::ZERO {
+            if draw.left.0 != told
+                || left < 0
+                || account.held < Amount::ZERO
+                || account.consumed < Amount::ZERO
+            {
                 self.findings
                     .push(format!("{id}: what is left of {} does not follow from its draws", draw.tranche));
             }
@@ -178,14 +191,16 @@ impl Walk {
                     _ => Amount::ZERO,
                 };
                 let scheduled = match tranche.life {
-                    TrancheLife::Scheduled => tranche.amount,
-                    TrancheLife::Open | TrancheLife::Expired => Amount::ZERO,
+                    TrancheLife::Scheduled | TrancheLife::Pending => tranche.amount,
+                    _ => Amount::ZERO,
                 };
                 pending += scheduled.0;
                 held += account.held.0;
-                let parts = [scheduled, open, account.held, account.consumed, account.expired];
+                let voided = Amount(account.voided.0 + account.withdrawn.0);
+                let parts = [scheduled, open, account.held, account.consumed, account.expired, voided];
                 let conserved = tranche.amount.0 == parts.iter().map(|part| part.0).sum::<i128>();
-                let told = account.granted.0 + scheduled.0 == tranche.amount.0
+                let told = account.granted.0 + scheduled.0 + account.withdrawn.0 == tranche.amount.0
+                    && tranche.voided == voided
                     && account.expired == tranche.expired
                     && account.held == tranche.held;
                 if !conserved || !told {

@@ -49,17 +49,22 @@ enum Pick {
 }
 
 impl Plan {
+    fn has(&self, id: TrancheId) -> bool {
+        self.picks.iter().any(|pick| matches!(pick, Pick::Overflow { tranche, .. } if tranche.id == id))
+    }
+
     /// How many tranches are drawn on.
     pub fn draws(&self) -> usize {
         self.picks.len()
     }
 }
 
-/// Plans to take up to `wanted` from a wallet for a charge, from at most `draws_max` tranches.
+/// Plans to take up to `wanted` from a wallet for a charge, from at most `draws_max` tranches. Without
+/// a charge, whatever they may pay for.
 pub fn plan<S: Store + ?Sized>(
     work: &Workspace<'_, S>,
     at: WalletAt,
-    charge: Charge<'_>,
+    charge: Option<Charge<'_>>,
     wanted: Amount,
     draws_max: usize,
 ) -> Result<Plan, Stop> {
@@ -77,7 +82,7 @@ pub fn plan<S: Store + ?Sized>(
             (Some(own), Some(floor)) => own.burn_order(floor, wallet.burn_policy) == Ordering::Greater,
         };
         if look_beyond && rows.is_none() {
-            rows = Some(OverflowWalk::new(wallet, charge, now));
+            rows = Some(OverflowWalk::new(work, wallet, charge, now)?);
         }
         let beyond = match &mut rows {
             Some(walk) if look_beyond => walk.peek(work, wallet.burn_policy, now)?,
@@ -98,6 +103,10 @@ pub fn plan<S: Store + ?Sized>(
             let Some(tranche) = rows.as_mut().and_then(OverflowWalk::pop) else {
                 return Err(Stop::Fault("the walk along the burn order lost a tranche"));
             };
+            // One that is limited to several features is met in each of their classes.
+            if charge.is_none() && plan.has(tranche.id) {
+                continue;
+            }
             let amount = Amount(missing.min(tranche.available.0));
             plan.sum.0 += amount.0;
             plan.picks.push(Pick::Overflow { tranche, amount });
@@ -221,6 +230,29 @@ pub fn give_back<S: Store + ?Sized>(
     Ok(available)
 }
 
+/// Takes all that is open of a tranche out of its wallet. How much it was.
+pub fn withdraw<S: Store + ?Sized>(
+    work: &mut Workspace<'_, S>,
+    at: WalletAt,
+    id: TrancheId,
+    tranche: &TrancheRow,
+) -> Result<Amount, Stop> {
+    let open = open_part(work, at, id, tranche)?;
+    if open == Amount::ZERO {
+        return Ok(open);
+    }
+    let wallet = work.wallet_mut(at);
+    wallet.available.0 -= open.0;
+    match wallet.window.iter().position(|own| own.id == id) {
+        Some(place) => drop(wallet.window.remove(place)),
+        None => {
+            let shape = OpenTranche { available: open, ..tranche.to_open(id) };
+            remove_from_overflow(work, at, &shape)?;
+        }
+    }
+    Ok(open)
+}
+
 /// What is open of a tranche, wherever it lives.
 pub fn open_part<S: Store + ?Sized>(
     work: &Workspace<'_, S>,
@@ -251,7 +283,7 @@ pub fn remaining<S: Store + ?Sized>(
 ) -> Result<Amount, Stop> {
     let wallet = work.wallet(at);
     let now = work.now();
-    let paying = wallet.window.iter().filter(|own| own.pays(charge, now));
+    let paying = wallet.window.iter().filter(|own| own.pays(Some(charge), now));
     let in_window: i128 = paying.map(|own| own.available.0).sum();
     let beyond = match &wallet.overflow {
         None => 0,
@@ -259,7 +291,7 @@ pub fn remaining<S: Store + ?Sized>(
             overflow.available.0 - wallet.lapse.map_or(0, |lapse| lapse.amount.0)
         }
         Some(_) => {
-            let mut walk = OverflowWalk::new(wallet, charge, now);
+            let mut walk = OverflowWalk::new(work, wallet, Some(charge), now)?;
             let mut sum = 0;
             for _ in 0..DRAWS_PER_DEBIT_MAX {
                 let Some(tranche) = walk.peek(work, wallet.burn_policy, now)? else { break };
@@ -366,6 +398,19 @@ struct OverflowWalk {
     next: Option<usize>,
 }
 
+/// The classes in which a wallet has rows of open tranches.
+fn classes_there<S: Store + ?Sized>(work: &Workspace<'_, S>, wallet: &Wallet) -> Result<Vec<Key>, Stop> {
+    let all = keys::open_of(wallet.no);
+    let (mut from, until) = (all.clone(), keys::end_of(&all));
+    let mut classes = Vec::new();
+    while let Some((key, _)) = work.scan(&from, &until, 1)?.first() {
+        let class = keys::class_of_open(key)?.to_vec();
+        from = keys::end_of(&class);
+        classes.push(class);
+    }
+    Ok(classes)
+}
+
 struct ClassWalk {
     prefix: Key,
     from: Key,
@@ -374,20 +419,33 @@ struct ClassWalk {
 }
 
 impl OverflowWalk {
-    fn new(wallet: &Wallet, charge: Charge<'_>, now: Time) -> OverflowWalk {
+    fn new<S: Store + ?Sized>(
+        work: &Workspace<'_, S>,
+        wallet: &Wallet,
+        charge: Option<Charge<'_>>,
+        now: Time,
+    ) -> Result<OverflowWalk, Stop> {
         let plain = wallet.overflow.as_ref().filter(|overflow| overflow.plain);
-        let class_walk = |class| {
-            let prefix = keys::open_class(wallet.no, class);
+        let prefixes = match (plain, charge) {
+            (Some(overflow), _) => {
+                overflow.floor.classes().map(|class| keys::open_class(wallet.no, class)).collect()
+            }
+            (None, Some(charge)) => {
+                charge.classes().map(|class| keys::open_class(wallet.no, class)).collect()
+            }
+            (None, None) => classes_there(work, wallet)?,
+        };
+        let class_walk = |prefix: Key| {
             let unexpired = keys::open_from(&prefix, 0, Time(now.0 + 1));
             // Where there is one class only, nothing is before the floor but what a store keeps of
             // rows that are gone.
             let from = match plain {
-                Some(overflow) => keys::open(wallet.no, class, &overflow.floor).max(unexpired),
+                Some(overflow) => keys::open_in(&prefix, &overflow.floor).max(unexpired),
                 None => unexpired,
             };
             ClassWalk { from, prefix, fetched: VecDeque::new(), done: false }
         };
-        OverflowWalk { classes: charge.classes().map(class_walk).collect(), next: None }
+        Ok(OverflowWalk { classes: prefixes.into_iter().map(class_walk).collect(), next: None })
     }
 
     /// The next tranche in burn order that may be drawn.

@@ -57,6 +57,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 amount,
                 draws: &draws,
                 hold: None,
+                corrects: None,
                 charge,
                 key: header.key,
                 actor: header.actor,
@@ -93,7 +94,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let mut plans: Vec<(usize, Plan)> = Vec::with_capacity(1);
         for (place, &at) in payers.iter().enumerate() {
             let missing = Amount(wanted.0 - sum.0);
-            let plan = burn::plan(self, at, charge, missing, DRAWS_PER_DEBIT_MAX - draws)?;
+            let plan = burn::plan(self, at, Some(charge), missing, DRAWS_PER_DEBIT_MAX - draws)?;
             sum.0 += plan.sum.0;
             draws += plan.draws();
             cut_short = plan.cut_short;

@@ -18,7 +18,7 @@
 use crate::amount::Amount;
 use crate::burn;
 use crate::codec::{Damage, Reader, put_u128};
-use crate::ids::{HoldId, OperationId, RecordId, WalletNo};
+use crate::ids::{Customer, HoldId, OperationId, RecordId, WalletNo};
 use crate::rows::journal::{MovementKind, MovementStatus, NewMovement};
 use crate::rows::keys::{self, DueKey, DueRank, Key};
 use crate::rows::open::Charge;
@@ -256,6 +256,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             amount,
             draws: &[draw],
             hold: None,
+            corrects: None,
             charge: Charge::default(),
             key: "",
             actor: "",
@@ -312,21 +313,42 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             if steps >= limit {
                 return Ok(Booked { items, more: true });
             }
-            let due_at = keys::parse_due_wallet(&due_key)?;
-            let at = self.find_wallet(&wallet_key)?.ok_or(LocalDamage::Missing("a wallet that is due"))?;
-            let wallet = self.wallet(at);
-            let mut booked = Booked { items: 0, more: false };
-            if wallet.next_due_at == due_at && !wallet.quarantined {
-                booked = self.book_due(at, limit - steps)?;
-                items += booked.items;
-            }
+            let booked = match self.sweep_wallet(&due_key, &wallet_key, limit - steps) {
+                Ok(booked) => booked,
+                Err(Stop::Fault(what)) => {
+                    self.roll_back();
+                    let (namespace, id, _) = keys::wallet_names(&wallet_key)?;
+                    self.quarantine(Customer { namespace, id })?;
+                    self.changes.delete(due_key);
+                    self.checkpoint();
+                    return Err(Stop::Fault(what));
+                }
+                Err(damage) => return Err(damage),
+            };
+            self.checkpoint();
+            items += booked.items;
             steps += booked.items.max(1);
-            let still_due_then = booked.more && self.wallet(at).next_due_at == due_at;
-            if !still_due_then {
-                self.changes.delete(due_key.clone());
+            if !booked.more {
                 from = keys::after(due_key);
             }
         }
+    }
+
+    /// Books what is due in a wallet under a `D` row. More: there is more due under this very row.
+    fn sweep_wallet(&mut self, due_key: &Key, wallet_key: &Key, limit: u32) -> Result<Booked, Stop> {
+        let due_at = keys::parse_due_wallet(due_key)?;
+        let at = self.find_wallet(wallet_key)?.ok_or(LocalDamage::Missing("a wallet that is due"))?;
+        let wallet = self.wallet(at);
+        let mut booked = Booked { items: 0, more: false };
+        if wallet.next_due_at == due_at && !wallet.quarantined {
+            booked = self.book_due(at, limit)?;
+            self.check_touched().map_err(Stop::Fault)?;
+        }
+        let more = booked.more && self.wallet(at).next_due_at == due_at;
+        if !more {
+            self.changes.delete(due_key.clone());
+        }
+        Ok(Booked { more, ..booked })
     }
 }
 

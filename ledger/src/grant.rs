@@ -5,7 +5,7 @@ use crate::burn;
 use crate::command::{Grant, Header};
 use crate::ids::{OperationId, RecordId, TrancheId};
 use crate::rows::journal::{MovementKind, MovementStatus, NewMovement};
-use crate::rows::keys::{self, DueKey, DueRank};
+use crate::rows::keys;
 use crate::rows::open::Charge;
 use crate::rows::tranche::{TrancheLife, TrancheRow};
 use crate::store::Store;
@@ -86,6 +86,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 amount,
                 draws: &draws,
                 hold: None,
+                corrects: None,
                 charge: Charge::default(),
                 key: header.key,
                 actor: header.actor,
@@ -123,12 +124,23 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 return Ok(Err(Reason::AlreadyExists));
             }
         }
-        let there = wallet.available.checked_add(wallet.pending).and_then(|sum| sum.checked_add(wallet.held));
-        let total = tranches.iter().try_fold(there, |sum, own| Some(sum?.checked_add(own.amount))).flatten();
-        if total.is_none() {
-            return Ok(Err(Reason::AmountOverflow));
+        let more = tranches.iter().try_fold(Amount::ZERO, |sum, own| sum.checked_add(own.amount));
+        match more.is_some_and(|more| self.has_room_for(at, more)) {
+            true => Ok(Ok(tranches)),
+            false => Ok(Err(Reason::AmountOverflow)),
         }
-        Ok(Ok(tranches))
+    }
+
+    /// Whether a wallet's totals stay within range with so much more.
+    pub fn has_room_for(&self, at: WalletAt, more: Amount) -> bool {
+        let wallet = self.wallet(at);
+        let parts = [wallet.pending, wallet.held, more];
+        parts.iter().try_fold(wallet.available, |sum, part| sum.checked_add(*part)).is_some()
+    }
+
+    /// Puts a correction's tranche into a wallet at hand.
+    pub fn put_corrected(&mut self, at: WalletAt, id: TrancheId, tranche: TrancheRow) -> Result<(), Stop> {
+        self.put_tranche(at, id, &tranche, RecordId(self.meta.next()))
     }
 
     fn put_tranche(
@@ -142,11 +154,15 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         self.changes.put(keys::tranche(self.wallet(at).no, id), row.encode());
         let wallet = self.wallet_mut(at);
         match tranche.life {
+            TrancheLife::Pending => {
+                wallet.pending.0 += tranche.amount.0;
+                let key = keys::pending(wallet.no, id);
+                self.changes.put(key, Vec::new());
+                Ok(())
+            }
             TrancheLife::Scheduled => {
                 wallet.pending.0 += tranche.amount.0;
-                let due = DueKey { at: tranche.effective_at, rank: DueRank::Activation, tranche: id };
-                self.put_due(at, due, Amount::ZERO);
-                self.arm_by(at, tranche.effective_at);
+                self.schedule(at, id, tranche.effective_at);
                 Ok(())
             }
             _ => {

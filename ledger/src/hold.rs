@@ -7,16 +7,17 @@
 //! caller, booked or not.
 
 use crate::amount::Amount;
+use crate::booking::{Booking, sum_of};
 use crate::burn::{self, Plan};
 use crate::codec::Damage;
 use crate::command::{Capture, ExtendHold, HOLD_TTL_DEFAULT, HOLD_TTL_MAX, Header, Hold, Payer, Release};
 use crate::grant::amount_reason;
 use crate::ids::{HoldId, OperationId, RecordId};
 use crate::rows::hold::{HoldPart, HoldRow, HoldState, HoldStatus, Pin};
-use crate::rows::journal::{HoldRecord, MovementKind, MovementStatus, NewMovement};
+use crate::rows::journal::{HoldRecord, MovementKind, MovementStatus};
 use crate::rows::keys;
 use crate::rows::open::Charge;
-use crate::rows::tranche::TrancheRow;
+use crate::rows::tranche::{TrancheLife, TrancheRow};
 use crate::store::{LocalDamage, Store};
 use crate::time::Time;
 use crate::verdict::{Denial, Draw, Posted, Reason};
@@ -50,20 +51,6 @@ pub struct HoldAt {
     pub places: Vec<usize>,
 }
 
-/// What a command says of all movements that it books.
-struct Texts<'a> {
-    hold: HoldId,
-    charge: Charge<'a>,
-    effective_at: Time,
-    key: &'a str,
-    actor: &'a str,
-    reason_code: &'a str,
-    reference: &'a str,
-    metadata: &'a [(&'a str, &'a str)],
-    /// Booked by the shard itself.
-    own: bool,
-}
-
 impl<S: Store + ?Sized> Workspace<'_, S> {
     /// Sets an amount aside over payers in draw order. They are settled, not frozen, of one asset, and
     /// their scope fits.
@@ -95,16 +82,10 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             released: Amount::ZERO,
             excess: Amount::ZERO,
         };
-        let texts = Texts {
-            hold: id,
+        let booking = Booking {
+            hold: Some(id),
             charge,
-            effective_at: created_at,
-            key: header.key,
-            actor: header.actor,
-            reason_code: hold.reason_code,
-            reference: hold.reference,
-            metadata: &hold.metadata,
-            own: false,
+            ..Booking::of_command(header, created_at, hold.reason_code, hold.reference, &hold.metadata)
         };
         let mut parts = Vec::with_capacity(plans.len());
         let mut movements = Vec::with_capacity(plans.len());
@@ -117,7 +98,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             self.changes.put(keys::hold_of(wallet_no, id), Vec::new());
             let wallet = self.wallet_name(at)?.to_owned();
             parts.push(HoldPart { wallet_no, wallet, closed: false, pins });
-            self.post_of_hold(&texts, &mut movements, place, at, MovementKind::Held, draws);
+            self.post_of_hold(&booking, &mut movements, place, at, MovementKind::Held, draws);
         }
         let asset = match hold.payer {
             Payer::Wallet(_) => None,
@@ -197,17 +178,12 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             Ok(plans) => plans,
             Err(denial) => return Ok(Err(denial)),
         };
-        let charge_feature = at.row.feature.clone();
-        let texts = Texts {
-            hold: at.id,
-            charge: Charge { charge_type: at.row.charge_type, feature: charge_feature.as_deref() },
-            effective_at: self.now(),
-            key: header.key,
-            actor: header.actor,
-            reason_code: capture.reason_code,
-            reference: capture.reference,
-            metadata: &capture.metadata,
-            own: false,
+        let feature = at.row.feature.clone();
+        let (reason_code, reference, metadata) = (capture.reason_code, capture.reference, &capture.metadata);
+        let booking = Booking {
+            hold: Some(at.id),
+            charge: Charge { charge_type: at.row.charge_type, feature: feature.as_deref() },
+            ..Booking::of_command(header, self.now(), reason_code, reference, metadata)
         };
         let mut movements = Vec::new();
         let mut missing = from_pins;
@@ -215,7 +191,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             let place = at.places[nth];
             let draws = self.take_pins(at.wallets[place], &mut at.row.parts[nth].pins, &mut missing)?;
             self.post_of_hold(
-                &texts,
+                &booking,
                 &mut movements,
                 place,
                 at.wallets[place],
@@ -226,12 +202,12 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         at.row.state.captured.0 += from_pins.0;
         if !capture.keep_open {
             at.row.state.status = HoldStatus::Captured;
-            self.give_up(&mut at, &texts, &mut movements)?;
+            self.give_up(&mut at, &booking, &mut movements)?;
         }
         for (place, plan) in plans {
             let draws = burn::carry_out(self, at.wallets[place], plan)?;
             self.post_of_hold(
-                &texts,
+                &booking,
                 &mut movements,
                 place,
                 at.wallets[place],
@@ -255,20 +231,15 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             return Ok(Err(denial(reason)));
         }
         let feature = at.row.feature.clone();
-        let texts = Texts {
-            hold: at.id,
+        let (reason_code, reference, metadata) = (release.reason_code, release.reference, &release.metadata);
+        let booking = Booking {
+            hold: Some(at.id),
             charge: Charge { charge_type: at.row.charge_type, feature: feature.as_deref() },
-            effective_at: self.now(),
-            key: header.key,
-            actor: header.actor,
-            reason_code: release.reason_code,
-            reference: release.reference,
-            metadata: &release.metadata,
-            own: false,
+            ..Booking::of_command(header, self.now(), reason_code, reference, metadata)
         };
         let mut movements = Vec::new();
         at.row.state.status = HoldStatus::Released;
-        self.give_up(&mut at, &texts, &mut movements)?;
+        self.give_up(&mut at, &booking, &mut movements)?;
         self.changes.put(keys::hold(at.id), at.row.encode());
         self.hold_done(header, release.reason_code, movements, at)
     }
@@ -282,18 +253,12 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let part = row.parts.iter().position(|part| part.wallet_no == no && !part.closed);
         let part = part.ok_or(Stop::Fault("a hold times out in a wallet that it has no part in"))?;
         let feature = row.feature.clone();
-        let texts = Texts {
-            hold: id,
+        let booking = Booking {
+            hold: Some(id),
             charge: Charge { charge_type: row.charge_type, feature: feature.as_deref() },
-            effective_at: due,
-            key: "",
-            actor: "",
-            reason_code: "",
-            reference: "",
-            metadata: &[],
-            own: true,
+            ..Booking::of_due(due)
         };
-        let released = self.close_part(&texts, &mut Vec::new(), 0, at, &mut row.parts[part], due)?;
+        let released = self.close_part(&booking, &mut Vec::new(), 0, at, &mut row.parts[part], (id, due))?;
         row.state.released.0 += released.0;
         if row.parts.iter().all(|part| part.closed) {
             row.state.status = HoldStatus::Expired;
@@ -306,47 +271,61 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     fn give_up(
         &mut self,
         at: &mut HoldAt,
-        texts: &Texts<'_>,
+        booking: &Booking<'_>,
         movements: &mut Vec<Posted>,
     ) -> Result<(), Stop> {
         let due = at.row.state.expires_at;
         for (part, &place) in at.row.parts.iter_mut().zip(&at.places).filter(|(part, _)| !part.closed) {
-            let released = self.close_part(texts, movements, place, at.wallets[place], part, due)?;
+            let released =
+                self.close_part(booking, movements, place, at.wallets[place], part, (at.id, due))?;
             at.row.state.released.0 += released.0;
         }
         Ok(())
     }
 
-    /// Gives back what one part of a hold has still pinned, and takes its time-out away. What of it
-    /// lapses is booked too. How much it was in all.
+    /// Gives back what one part of a hold has still pinned, and takes its time-out away. What of it was
+    /// voided, or lapses, is booked too. How much it was in all.
     fn close_part(
         &mut self,
-        texts: &Texts<'_>,
+        booking: &Booking<'_>,
         movements: &mut Vec<Posted>,
         place: usize,
         at: WalletAt,
         part: &mut HoldPart,
-        due: Time,
+        (hold, due): (HoldId, Time),
     ) -> Result<Amount, Stop> {
         let left = part.left();
-        let (lapsed, back): (Vec<Pin>, Vec<Pin>) =
-            part.pins.drain(..).partition(|pin| pin.expires_at <= texts.effective_at);
         part.closed = true;
-        self.delete_time_out(at, due, texts.hold)?;
+        self.delete_time_out(at, due, hold)?;
+        let (mut back, mut voided, mut lapsed) = (Vec::new(), Vec::new(), Vec::new());
+        for pin in part.pins.drain(..) {
+            let row = self.tranche_row(at, pin.tranche)?;
+            let which = match row.life {
+                TrancheLife::Voided => &mut voided,
+                _ if pin.expires_at <= booking.effective_at => &mut lapsed,
+                _ => &mut back,
+            };
+            which.push(pin);
+        }
+        let draw = |pin: Pin, left| Draw { tranche: pin.tranche, kind: pin.kind, amount: pin.amount, left };
         let mut draws = Vec::with_capacity(back.len());
         for pin in back {
-            let row = self.unpin(at, &pin, pin.amount, Amount::ZERO)?;
-            let available = burn::give_back(self, at, pin.tranche, &row, pin.amount)?;
-            draws.push(Draw { tranche: pin.tranche, kind: pin.kind, amount: pin.amount, left: available });
+            let row = self.unpin(at, &pin, pin.amount, |_| {})?;
+            draws.push(draw(pin, burn::give_back(self, at, pin.tranche, &row, pin.amount)?));
         }
-        self.post_of_hold(texts, movements, place, at, MovementKind::Released, draws);
+        self.post_of_hold(booking, movements, place, at, MovementKind::Released, draws);
+        let mut draws = Vec::with_capacity(voided.len());
+        for pin in voided {
+            self.unpin(at, &pin, pin.amount, |row| row.voided.0 += pin.amount.0)?;
+            draws.push(draw(pin, Amount::ZERO));
+        }
+        self.post_of_hold(booking, movements, place, at, MovementKind::Voided, draws);
         let mut draws = Vec::with_capacity(lapsed.len());
         for pin in lapsed {
-            let row = self.unpin(at, &pin, pin.amount, pin.amount)?;
-            let available = burn::open_part(self, at, pin.tranche, &row)?;
-            draws.push(Draw { tranche: pin.tranche, kind: pin.kind, amount: pin.amount, left: available });
+            let row = self.unpin(at, &pin, pin.amount, |row| row.expired.0 += pin.amount.0)?;
+            draws.push(draw(pin, burn::open_part(self, at, pin.tranche, &row)?));
         }
-        self.post_of_hold(texts, movements, place, at, MovementKind::Expired, draws);
+        self.post_of_hold(booking, movements, place, at, MovementKind::Expired, draws);
         Ok(left)
     }
 
@@ -363,7 +342,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             if amount == Amount::ZERO {
                 break;
             }
-            let row = self.unpin(at, pin, amount, Amount::ZERO)?;
+            let row = self.unpin(at, pin, amount, |_| {})?;
             let available = burn::open_part(self, at, pin.tranche, &row)?;
             draws.push(Draw { tranche: pin.tranche, kind: pin.kind, amount, left: available });
             pin.amount.0 -= amount.0;
@@ -385,28 +364,30 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     fn pins_of(&mut self, at: WalletAt, draws: &[Draw]) -> Result<Vec<Pin>, Stop> {
         let mut pins = Vec::with_capacity(draws.len());
         for draw in draws {
-            let key = keys::tranche(self.wallet(at).no, draw.tranche);
-            let row = self.get(&key)?.ok_or(LocalDamage::Missing("a tranche that is open"))?;
-            let mut row = TrancheRow::decode(&row)?;
+            let mut row = self.tranche_row(at, draw.tranche)?;
             row.held.0 += draw.amount.0;
-            self.changes.put(key, row.encode());
+            self.changes.put(keys::tranche(self.wallet(at).no, draw.tranche), row.encode());
             let (tranche, kind, amount) = (draw.tranche, draw.kind, draw.amount);
             pins.push(Pin { tranche, kind, amount, expires_at: row.expires_at });
         }
         Ok(pins)
     }
 
-    /// Takes units of a pin out of what is held; `lapsed` of them are gone. The tranche's row after.
-    fn unpin(&mut self, at: WalletAt, pin: &Pin, amount: Amount, lapsed: Amount) -> Result<TrancheRow, Stop> {
-        let key = keys::tranche(self.wallet(at).no, pin.tranche);
-        let row = self.get(&key)?.ok_or(LocalDamage::Missing("a tranche that is held"))?;
-        let mut row = TrancheRow::decode(&row)?;
+    /// Takes units of a pin out of what is held; `then` says where they go. The tranche's row after.
+    fn unpin(
+        &mut self,
+        at: WalletAt,
+        pin: &Pin,
+        amount: Amount,
+        then: impl FnOnce(&mut TrancheRow),
+    ) -> Result<TrancheRow, Stop> {
+        let mut row = self.tranche_row(at, pin.tranche)?;
         row.held.0 -= amount.0;
-        row.expired.0 += lapsed.0;
         if row.held < Amount::ZERO {
             return Err(Stop::Fault("more of a tranche was held than its row says"));
         }
-        self.changes.put(key, row.encode());
+        then(&mut row);
+        self.changes.put(keys::tranche(self.wallet(at).no, pin.tranche), row.encode());
         self.wallet_mut(at).held.0 -= amount.0;
         Ok(row)
     }
@@ -425,39 +406,18 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     /// Books a movement of a hold; none where there is nothing to tell.
     fn post_of_hold(
         &mut self,
-        texts: &Texts<'_>,
+        booking: &Booking<'_>,
         movements: &mut Vec<Posted>,
         place: usize,
         at: WalletAt,
         kind: MovementKind,
         draws: Vec<Draw>,
     ) {
-        if draws.is_empty() {
-            return;
-        }
         let amount = match kind {
             MovementKind::Held | MovementKind::Released => Amount::ZERO,
-            _ => Amount(-draws.iter().map(|draw| draw.amount.0).sum::<i128>()),
+            _ => Amount(-sum_of(&draws).0),
         };
-        let id = RecordId(self.meta.allocate());
-        let operation = movements.first().map_or(id, |first| first.id);
-        let status = MovementStatus::Posted;
-        let movement = NewMovement {
-            kind,
-            status,
-            effective_at: texts.effective_at,
-            amount,
-            draws: &draws,
-            hold: Some(texts.hold),
-            charge: texts.charge,
-            key: texts.key,
-            actor: texts.actor,
-            reason_code: texts.reason_code,
-            reference: texts.reference,
-            metadata: texts.metadata,
-        };
-        self.post(at, id, OperationId(operation.0), &movement, texts.own);
-        movements.push(Posted { id, kind, status, balance: place, amount, draws });
+        self.book_movement(booking, movements, place, at, kind, MovementStatus::Posted, amount, draws);
     }
 
     /// Ends a command about a hold: where no credits moved, a record tells of it.

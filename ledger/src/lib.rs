@@ -17,9 +17,11 @@
 //! `due`; reads in
 //! [`query`] and [`audit`].
 
+mod adjust;
 pub mod amount;
 pub mod apply;
 pub mod audit;
+mod booking;
 mod burn;
 pub mod cache;
 pub mod codec;
@@ -29,7 +31,9 @@ mod due;
 mod grant;
 mod hold;
 pub mod ids;
+mod life;
 pub mod query;
+mod refund;
 pub mod rows;
 pub mod store;
 pub mod time;

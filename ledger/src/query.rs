@@ -4,6 +4,7 @@
 //! nothing. Its cost grows with what it lists, and with a backlog that is due and not booked yet.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::amount::Amount;
 use crate::burn;
@@ -49,6 +50,12 @@ pub enum TrancheStatus {
     Exhausted,
     /// What was left of it lapsed.
     Expired,
+    /// It waits for its invoice.
+    Pending,
+    /// What was left of it was withdrawn.
+    Voided,
+    /// Its invoice was not paid.
+    Failed,
 }
 
 /// A tranche as a read shows it.
@@ -68,6 +75,8 @@ pub struct TrancheView {
     pub consumed: Amount,
     /// What lapsed of it.
     pub expired: Amount,
+    /// What was withdrawn of it.
+    pub voided: Amount,
 }
 
 /// Who or what a read did not find.
@@ -231,10 +240,13 @@ fn view_tranche<S: Store + ?Sized>(
     let id = TrancheId(u64::from_be_bytes(*id));
     let tranche = TrancheRow::decode(row)?;
     let zero = Amount::ZERO;
-    let (held, expired) = (tranche.held, tranche.expired);
+    let (held, expired, voided) = (tranche.held, tranche.expired, tranche.voided);
     let (status, pending, available) = match tranche.life {
         TrancheLife::Scheduled => (TrancheStatus::Scheduled, tranche.amount, zero),
+        TrancheLife::Pending => (TrancheStatus::Pending, tranche.amount, zero),
         TrancheLife::Expired => (TrancheStatus::Expired, zero, zero),
+        TrancheLife::Voided => (TrancheStatus::Voided, zero, zero),
+        TrancheLife::Failed => (TrancheStatus::Failed, zero, zero),
         TrancheLife::Open => {
             let open = burn::open_part(work, at, id, &tranche)?;
             let used_up = open == zero && held == zero;
@@ -247,9 +259,9 @@ fn view_tranche<S: Store + ?Sized>(
             (status, zero, open)
         }
     };
-    let there = [pending, available, held, expired];
+    let there = [pending, available, held, expired, voided];
     let consumed = Amount(tranche.amount.0 - there.iter().map(|part| part.0).sum::<i128>());
-    Ok(TrancheView { id, tranche, status, available, held, consumed, expired })
+    Ok(TrancheView { id, tranche, status, available, held, consumed, expired, voided })
 }
 
 /// A tranche that counts in a balance: active with something available, or scheduled.
@@ -311,17 +323,36 @@ pub fn open_tranches<S: Store + ?Sized>(
             Ok(())
         })?;
     }
+    if own.pending > Amount::ZERO {
+        for_each_row(&work, &keys::pending_of(own.no), |key, _| {
+            let id = key.last_chunk::<8>().ok_or(LocalDamage::Missing("a tranche id"))?;
+            let id = TrancheId(u64::from_be_bytes(*id));
+            let row = work.tranche_row(at, id)?;
+            let (kind, pending, expires_at) = (row.kind, row.amount, row.expires_at);
+            let zero = Amount::ZERO;
+            found.insert(id, OpenView { id, kind, available: zero, held: zero, pending, expires_at });
+            Ok(())
+        })?;
+    }
     if own.held > Amount::ZERO {
         for (_, row) in open_holds_at(&work, at, usize::MAX)? {
             for pin in row.parts.iter().filter(|part| part.wallet_no == own.no).flat_map(|part| &part.pins) {
-                let view = found.entry(pin.tranche).or_insert(OpenView {
-                    id: pin.tranche,
-                    kind: pin.kind,
-                    available: Amount::ZERO,
-                    held: Amount::ZERO,
-                    pending: Amount::ZERO,
-                    expires_at: pin.expires_at,
-                });
+                let view = match found.entry(pin.tranche) {
+                    Entry::Occupied(there) => there.into_mut(),
+                    Entry::Vacant(place) => {
+                        let (id, kind, zero) = (pin.tranche, pin.kind, Amount::ZERO);
+                        // Not the pin's: the tranche may have been restored since.
+                        let expires_at = work.tranche_row(at, id)?.expires_at;
+                        place.insert(OpenView {
+                            id,
+                            kind,
+                            available: zero,
+                            held: zero,
+                            pending: zero,
+                            expires_at,
+                        })
+                    }
+                };
                 view.held.0 += pin.amount.0;
             }
         }
@@ -614,7 +645,9 @@ fn movement<S: Store + ?Sized>(
     let row = work.get(&keys::record(id))?.ok_or(LocalDamage::Missing("a movement"))?;
     match Record::decode(id, &row)? {
         Record::Movement(movement) => Ok((movement, row)),
-        Record::Wallet(_) | Record::Hold(_) => Err(LocalDamage::Missing("a movement").into()),
+        Record::Wallet(_) | Record::Hold(_) | Record::Tranche(_) => {
+            Err(LocalDamage::Missing("a movement").into())
+        }
     }
 }
 

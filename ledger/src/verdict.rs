@@ -169,6 +169,8 @@ pub struct WalletInfo {
     pub burn_policy: BurnPolicy,
     /// Whether it is frozen.
     pub frozen: bool,
+    /// Whether it is closed.
+    pub closed: bool,
     /// Rises by one with each change of an attribute, from 1.
     pub version: u64,
     /// When it was created, in ledger time.
@@ -250,4 +252,16 @@ reasons! {
     HoldClosed = 14, "HOLD_CLOSED";
     /// The tranche, or one that the hold has pinned, is not active any more.
     TrancheNotActive = 15, "TRANCHE_NOT_ACTIVE";
+    /// The wallet has no such tranche.
+    TrancheNotFound = 16, "TRANCHE_NOT_FOUND";
+    /// The wallet is closed.
+    WalletClosed = 17, "WALLET_CLOSED";
+    /// Something is in the wallet, or held, or pending: it cannot be closed.
+    WalletNotEmpty = 18, "WALLET_NOT_EMPTY";
+    /// The wallet was changed since.
+    VersionConflict = 19, "VERSION_CONFLICT";
+    /// The customer has no such movement.
+    MovementNotFound = 20, "MOVEMENT_NOT_FOUND";
+    /// Not so much of the movement is left to give back.
+    RefundExceedsDebit = 21, "REFUND_EXCEEDS_DEBIT";
 }

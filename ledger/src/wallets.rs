@@ -1,13 +1,14 @@
-//! Creating and freezing wallets.
+//! Creating, changing, freezing and closing wallets.
 
+use crate::amount::Amount;
 use crate::codec::Damage;
-use crate::command::{CreateWallet, FreezeWallet, Header};
+use crate::command::{CloseWallet, CreateWallet, FreezeWallet, Header, UpdateWallet};
 use crate::ids::{OperationId, RecordId, WalletNo};
 use crate::rows::customer::{WALLETS_PER_CUSTOMER_MAX, WalletEntry};
 use crate::rows::journal::WalletRecord;
 use crate::rows::keys;
 use crate::rows::wallet::Wallet;
-use crate::store::Store;
+use crate::store::{LocalDamage, Store};
 use crate::time::Time;
 use crate::verdict::{Reason, WalletInfo};
 use crate::workspace::{Stop, WalletAt, Workspace};
@@ -49,11 +50,12 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             scope: create.scope,
             burn_policy: create.burn_policy,
             frozen: false,
+            closed: false,
             quarantined: false,
             version: 1,
             created_at: self.now(),
-            available: crate::amount::Amount::ZERO,
-            pending: crate::amount::Amount::ZERO,
+            available: Amount::ZERO,
+            pending: Amount::ZERO,
             next_due_at: Time::NEVER,
             due_rows: 0,
             movements: 0,
@@ -62,7 +64,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             window: Vec::new(),
             overflow: None,
             lapse: None,
-            held: crate::amount::Amount::ZERO,
+            held: Amount::ZERO,
             holds: crate::rows::wallet::HoldCounts::default(),
         };
         customer.wallets.push(WalletEntry {
@@ -91,6 +93,50 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             wallet.version += 1;
         }
         Ok(self.record_wallet(header, at, freeze.reason_code)?)
+    }
+
+    /// Changes attributes of a wallet at hand.
+    pub fn update_wallet(
+        &mut self,
+        header: &Header<'_>,
+        update: &UpdateWallet<'_>,
+        at: WalletAt,
+    ) -> Result<Result<WalletChanged, Reason>, Stop> {
+        if update.version.is_some_and(|version| version != self.wallet(at).version) {
+            return Ok(Err(Reason::VersionConflict));
+        }
+        let wallet = self.wallet(at);
+        let draw_priority = update.draw_priority.unwrap_or(wallet.draw_priority);
+        let scope = update.scope.unwrap_or(wallet.scope);
+        if (draw_priority, scope) != (wallet.draw_priority, wallet.scope) {
+            let no = wallet.no;
+            let wallet = self.wallet_mut(at);
+            (wallet.draw_priority, wallet.scope) = (draw_priority, scope);
+            wallet.version += 1;
+            let key = keys::customer(header.customer);
+            let mut customer = self.customer(&key)?.ok_or(LocalDamage::Missing("a customer"))?;
+            let entry = customer.wallets.iter_mut().find(|entry| entry.no == no);
+            let entry = entry.ok_or(LocalDamage::Missing("a wallet of a customer"))?;
+            (entry.draw_priority, entry.scope) = (draw_priority, scope);
+            self.changes.put(key, customer.encode());
+        }
+        Ok(Ok(self.record_wallet(header, at, update.reason_code)?))
+    }
+
+    /// Closes a wallet at hand for ever.
+    pub fn close_wallet(
+        &mut self,
+        header: &Header<'_>,
+        close: &CloseWallet<'_>,
+        at: WalletAt,
+    ) -> Result<Result<WalletChanged, Reason>, Stop> {
+        if !self.wallet(at).is_empty(self.now()) {
+            return Ok(Err(Reason::WalletNotEmpty));
+        }
+        let wallet = self.wallet_mut(at);
+        wallet.closed = true;
+        wallet.version += 1;
+        Ok(Ok(self.record_wallet(header, at, close.reason_code)?))
     }
 
     fn record_wallet(

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use purser_ledger::amount::{Amount, Asset, Decimal};
 use purser_ledger::command::{
-    Batch, BatchEncoder, BurnPolicy, Capture, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit,
-    Expiry, ExtendHold, Grant, Header, Hold, Item, Operation, Payer, Release, TrancheKind, TrancheSpec,
-    encode_body,
+    Adjust, Batch, BatchEncoder, BurnPolicy, Capture, Change, ChargeScope, ChargeType, CloseWallet, Command,
+    ConfirmGrant, Cost, CreateWallet, Debit, EndGrant, Expiry, ExtendHold, Grant, GrantEnd, Header, Hold,
+    Item, Operation, Payer, Refund, Release, TrancheKind, TrancheSpec, UpdateWallet, encode_body,
 };
 use purser_ledger::ids::{Customer, HoldId, OperationId, RecordId, TrancheId, WalletNo};
 use purser_ledger::rows::customer::{CustomerRow, WalletEntry};
@@ -134,6 +134,7 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
         scope: ChargeScope::Usage,
         burn_policy: BurnPolicy::SpecificFirst,
         frozen: true,
+        closed: true,
         quarantined: false,
         version: 3,
         created_at: Time(7),
@@ -156,7 +157,7 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
     let head = "ab".repeat(32);
     let mut expected = bytes(&[
         ("01", "version"),
-        ("1d", "frozen 1, overflow 4, lapse 8, holds 16"),
+        ("3d", "frozen 1, overflow 4, lapse 8, holds 16, closed 32"),
         ("82 02", "number 0x102"),
         ("07", "length"),
         ("'credits", "asset code"),
@@ -217,6 +218,7 @@ fn the_row_of_a_movement_keeps_its_bytes() {
         amount: Amount(-5),
         draws: &draws,
         hold: Some(HoldId(0x0506)),
+        corrects: Some(RecordId(0x0304)),
         charge: Charge { charge_type: Some(ChargeType::Usage), feature: Some("chat") },
         key: "k1",
         actor: "a",
@@ -227,7 +229,10 @@ fn the_row_of_a_movement_keeps_its_bytes() {
     let expected = bytes(&[
         ("01 02", "version, movement"),
         ("02", "consumed"),
-        ("fe 01", "effective 2, actor 4, reason 8, reference 16, metadata 32, feature 64, hold 128"),
+        (
+            "fe 03",
+            "effective 2, actor 4, reason 8, reference 16, metadata 32, feature 64, hold 128, corrects 256",
+        ),
         ("11", "burn order 1, usage 1 << 4"),
         ("82 02", "wallet no"),
         ("02", "number"),
@@ -245,6 +250,7 @@ fn the_row_of_a_movement_keeps_its_bytes() {
         ("02", "length"),
         ("'k1", "key"),
         ("86 0a", "hold"),
+        ("84 06", "the movement corrected"),
         ("04", "length"),
         ("'chat", "feature"),
         ("01", "length"),
@@ -273,6 +279,7 @@ fn the_row_of_a_movement_keeps_its_bytes() {
         balance_after,
         draws: draws.to_vec(),
         hold: Some(HoldId(0x0506)),
+        corrects: Some(RecordId(0x0304)),
         charge_type: Some(ChargeType::Usage),
         feature: "chat".to_owned(),
         key: "k1".to_owned(),
@@ -315,11 +322,14 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
         amount: Amount(400),
         held: Amount(7),
         expired: Amount(300),
+        voided: Amount(9),
         kind: TrancheKind::Plan,
         priority: 100,
         scope: ChargeScope::Any,
         effective_at: Time(1),
         expires_at: Time::NEVER,
+        lifetime: Some(("P1D".to_owned(), "UTC".to_owned())),
+        first_end: Some(Time(600)),
         created_at: Time(2),
         features: None,
         label: "l".to_owned(),
@@ -331,11 +341,16 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
     };
     let expected = bytes(&[
         ("01", "version"),
-        ("1b 07 ac 02", "expired 3, held 8, some of it expired 16; 7, 300"),
+        ("fb 07 ac 02 09", "expired 3, held 8, lapsed 16, voided 32, a lifetime 64, restored 128; 7, 300, 9"),
         ("90 03", "amount 400"),
         ("01 64 00", "plan, priority, any"),
         ("01", "effective at"),
         ("00", "never expires"),
+        ("03", "length"),
+        ("'P1D", "the lifetime's span"),
+        ("03", "length"),
+        ("'UTC", "its zone"),
+        ("d8 04", "its first end, 600"),
         ("02", "created at"),
         ("00", "no features"),
         ("01", "length"),
@@ -417,6 +432,7 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
             scope: ChargeScope::Any,
             burn_policy: BurnPolicy::Standard,
             frozen: true,
+            closed: true,
             version: 2,
             created_at: Time(1),
         },
@@ -432,7 +448,10 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
         ("'main", "wallet"),
         ("01", "length"),
         ("'c", "asset code"),
-        ("02 64 00 00 01 02 01", "scale, priority, any, standard, frozen, version, created at"),
+        (
+            "02 64 00 00 03 02 01",
+            "scale, priority, any, standard, frozen 1 and closed 2, version, created at",
+        ),
         ("01", "length"),
         ("'r", "reason"),
         ("02", "length"),
@@ -697,9 +716,10 @@ fn a_batch_keeps_its_bytes() {
 }
 
 #[test]
-fn grants_and_wallets_read_back_as_written() {
+fn commands_about_grants_and_wallets_read_back_as_written() {
     let spec = TrancheSpec {
         amount: Decimal::parse("1").unwrap(),
+        pending: true,
         kind: TrancheKind::Rollover,
         priority: 7,
         effective_at: Some(Time(5)),
@@ -729,6 +749,52 @@ fn grants_and_wallets_read_back_as_written() {
             }),
         },
     ];
+    let (reason_code, reference, metadata) = ("r", "q", vec![("m", "n")]);
+    let (wallet, tranche) = ("main", TrancheId(0x0304));
+    let after = Expiry::After { span: "P1M", zone: "UTC", resolved: Time(78) };
+    let confirm = ConfirmGrant {
+        wallet,
+        tranche,
+        expiry: Some(after),
+        lifetime: Some(Time(79)),
+        reason_code,
+        reference,
+        metadata: metadata.clone(),
+    };
+    let end = EndGrant {
+        end: GrantEnd::Voided,
+        wallet,
+        tranche,
+        reason_code,
+        reference,
+        metadata: metadata.clone(),
+    };
+    let refund = Refund {
+        movement: RecordId(0x0506),
+        amount: Some(Decimal::parse("1.5").unwrap()),
+        grace: Some(Span(9)),
+        reason_code,
+        reference,
+        metadata: metadata.clone(),
+    };
+    let adjust = |change| Adjust { wallet, change, reason_code, reference, metadata: metadata.clone() };
+    let amount = Decimal::parse("2").unwrap();
+    let (version, draw_priority, scope) = (Some(3), Some(4), Some(ChargeScope::Usage));
+    let operations = [
+        Operation::ConfirmGrant(confirm.clone()),
+        Operation::ConfirmGrant(ConfirmGrant { expiry: None, lifetime: None, ..confirm }),
+        Operation::EndGrant(EndGrant { end: GrantEnd::Failed, ..end.clone() }),
+        Operation::EndGrant(end),
+        Operation::Refund(refund.clone()),
+        Operation::Refund(Refund { amount: None, grace: None, ..refund }),
+        Operation::Adjust(adjust(Change::Up { amount, expiry: after })),
+        Operation::Adjust(adjust(Change::Down { amount, tranche: Some(tranche) })),
+        Operation::Adjust(adjust(Change::Down { amount, tranche: None })),
+        Operation::UpdateWallet(UpdateWallet { wallet, version, draw_priority, scope, reason_code }),
+        Operation::CloseWallet(CloseWallet { wallet, reason_code }),
+    ];
+    let more = operations.map(|operation| Command { header: header(), operation });
+    let commands: Vec<_> = commands.into_iter().chain(more).collect();
     let mut encoder = BatchEncoder::new();
     commands.iter().for_each(|command| encoder.push(command));
     let encoded = encoder.finish(Time(1));

@@ -87,6 +87,7 @@ async fn the_debits_of_one_customer_are_judged_in_the_order_of_the_batch() {
     node.stop().await;
 }
 
+/// Covers: DebitBatch
 #[tokio::test(flavor = "multi_thread")]
 async fn verdicts_stand_in_the_places_of_their_debits_whatever_their_shards() {
     let mut node = Running::start().await;
@@ -368,6 +369,7 @@ fn on_stream(sequence: u64, debit: Option<v1::DebitRequest>) -> v1::DebitStreamR
     v1::DebitStreamRequest { sequence, debit, detail: v1::ReceiptDetail::Full.into() }
 }
 
+/// Covers: DebitStream
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_answers_each_debit_under_its_number_and_one_customers_in_order() {
     let mut node = Running::start().await;

@@ -4,8 +4,9 @@
 mod node_support;
 
 use node_support::{
-    DAY, Running, SECOND, T0, asset, at, capture_request, create_request, debit_request, expiring,
-    extend_request, fields, fresh_key, hold_request, lasting, pair, reason, release_request, tranche,
+    DAY, Running, SECOND, T0, as_at_first, asset, at, capture_request, create_request, debit_request,
+    expiring, extend_request, fields, fresh_key, hold_request, lasting, of_receipt, pair, reason,
+    release_request, tranche,
 };
 use purser_proto::v1;
 use tonic::{Code, Status};
@@ -37,10 +38,6 @@ fn keeping_open(hold_id: &str, amount: &str) -> v1::CaptureRequest {
 async fn place(node: &mut Running, request: v1::HoldRequest) -> String {
     let held = node.hold(request).await.expect("a hold");
     held.hold.expect("its state").hold_id
-}
-
-fn of_receipt(receipt: Option<&v1::Receipt>) -> &v1::Receipt {
-    receipt.expect("a receipt")
 }
 
 /// Wallet, amount and what is left, of each draw.
@@ -75,6 +72,7 @@ async fn sound(mut node: Running) {
     node.stop().await;
 }
 
+/// Covers: Hold, Capture, GetHold
 #[tokio::test(flavor = "multi_thread")]
 async fn a_capture_spends_a_part_of_what_was_set_aside_and_releases_the_tail() {
     let mut node = Running::start().await;
@@ -152,6 +150,7 @@ async fn captures_that_keep_a_hold_open_add_up_and_what_exceeds_it_is_debited_in
     sound(node).await;
 }
 
+/// Covers: Release, Capture
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_is_left_may_be_captured_or_given_back() {
     let mut node = Running::start().await;
@@ -213,6 +212,7 @@ async fn at_the_very_instant_of_its_time_out_a_hold_has_released_itself() {
     sound(node).await;
 }
 
+/// Covers: ExtendHold
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_gets_more_time_never_less_and_a_day_at_most() {
     let mut node = Running::start().await;
@@ -234,14 +234,6 @@ async fn a_hold_gets_more_time_never_less_and_a_day_at_most() {
     node.set_clock(T0 + DAY).await;
     assert_eq!(told(node.get_hold(WHO, &id).await.state.as_ref()), (Expired, "0", "30", "0", "0"));
     sound(node).await;
-}
-
-/// Takes out of a replay what is its own: its mark, and where and when it was told again.
-fn as_at_first(again: &mut Option<v1::Receipt>, first: &Option<v1::Receipt>) {
-    let (own, then) = (again.as_mut().expect("a receipt"), of_receipt(first.as_ref()));
-    assert_eq!((then.replayed, own.replayed), (false, true));
-    own.replayed = false;
-    (own.witness, own.ledger_time) = (then.witness, then.ledger_time);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -631,6 +623,7 @@ async fn ten_holds(node: &mut Running) -> Vec<String> {
     ids
 }
 
+/// Covers: ListHolds
 #[tokio::test(flavor = "multi_thread")]
 async fn holds_are_walked_by_cursor_to_their_end_and_back() {
     let mut node = Running::start().await;
@@ -830,156 +823,5 @@ async fn movements_are_filtered_by_what_holds_do() {
             (&pair[0].hash, &pair[0].balance_after)
         );
     }
-    sound(node).await;
-}
-
-const INVALID: &str = "INVALID_ARGUMENT";
-const LIMIT: &str = "LIMIT_EXCEEDED";
-
-/// How a good request is spoilt, the reason, and the fields to be named.
-type Case<T> = (fn(&mut T), &'static str, &'static [&'static str]);
-
-fn long(bytes: usize) -> String {
-    "x".repeat(bytes)
-}
-
-fn seconds(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
-    Some(prost_types::Duration { seconds, nanos })
-}
-
-const HOLDS: &[Case<v1::HoldRequest>] = &[
-    (|own| own.customer.clear(), INVALID, &["customer"]),
-    (|own| own.customer = long(129), LIMIT, &["customer"]),
-    (|own| own.namespace = long(129), LIMIT, &["namespace"]),
-    (|own| own.idempotency_key.clear(), INVALID, &["idempotency_key"]),
-    (|own| own.idempotency_key = long(256), LIMIT, &["idempotency_key"]),
-    (|own| own.valid_until = Some(at(T0 + DAY)), INVALID, &["valid_until"]),
-    (|own| own.payer = None, INVALID, &["payer"]),
-    (|own| own.payer = Some(v1::hold_request::Payer::Wallet(String::new())), INVALID, &["wallet"]),
-    (|own| own.payer = Some(v1::hold_request::Payer::Wallet(long(129))), LIMIT, &["wallet"]),
-    (|own| own.payer = Some(v1::hold_request::Payer::Asset(asset(19))), INVALID, &["asset.scale"]),
-    (|own| own.amount.clear(), INVALID, &["amount"]),
-    (|own| own.amount = "0".to_owned(), INVALID, &["amount"]),
-    (|own| own.amount = "-1".to_owned(), INVALID, &["amount"]),
-    (|own| own.ttl = seconds(0, 0), INVALID, &["ttl"]),
-    // Less than a microsecond.
-    (|own| own.ttl = seconds(0, 999), INVALID, &["ttl"]),
-    (|own| own.ttl = seconds(-1, 0), INVALID, &["ttl"]),
-    (|own| own.ttl = seconds(0, -1), INVALID, &["ttl"]),
-    (|own| own.ttl = seconds(86_400, 1_000), LIMIT, &["ttl"]),
-    (|own| own.ttl = seconds(i64::MAX, 0), LIMIT, &["ttl"]),
-    (|own| own.charge_type = 99, INVALID, &["charge_type"]),
-    (|own| own.feature = long(129), LIMIT, &["feature"]),
-    (|own| own.reference = long(129), LIMIT, &["reference"]),
-    (|own| own.reason_code = long(129), LIMIT, &["reason_code"]),
-    (|own| own.metadata = [("a".to_owned(), long(2_048))].into(), LIMIT, &["metadata"]),
-    (
-        |own| {
-            (own.payer, own.ttl) = (None, seconds(0, 0));
-            own.amount.clear();
-        },
-        INVALID,
-        &["payer", "amount", "ttl"],
-    ),
-];
-
-const EXTENSIONS: &[Case<v1::ExtendHoldRequest>] = &[
-    (|own| own.customer.clear(), INVALID, &["customer"]),
-    (|own| own.idempotency_key.clear(), INVALID, &["idempotency_key"]),
-    (|own| own.hold_id.clear(), INVALID, &["hold_id"]),
-    (|own| own.hold_id = "mov_0000000000000".to_owned(), INVALID, &["hold_id"]),
-    (|own| own.ttl = None, INVALID, &["ttl"]),
-    (|own| own.ttl = seconds(0, 0), INVALID, &["ttl"]),
-    (|own| own.ttl = seconds(-60, 0), INVALID, &["ttl"]),
-    (|own| own.ttl = seconds(86_401, 0), LIMIT, &["ttl"]),
-    (|own| own.ttl = seconds(i64::MAX, 0), LIMIT, &["ttl"]),
-    (|own| own.reason_code = long(129), LIMIT, &["reason_code"]),
-];
-
-const CAPTURES: &[Case<v1::CaptureRequest>] = &[
-    (|own| own.customer.clear(), INVALID, &["customer"]),
-    (|own| own.idempotency_key.clear(), INVALID, &["idempotency_key"]),
-    (|own| own.hold_id.clear(), INVALID, &["hold_id"]),
-    (|own| own.hold_id = "hld_".to_owned(), INVALID, &["hold_id"]),
-    (|own| own.hold_id = long(5_000), INVALID, &["hold_id"]),
-    (|own| own.amount = "-1".to_owned(), INVALID, &["amount"]),
-    (|own| own.amount = "1e3".to_owned(), INVALID, &["amount"]),
-    (|own| own.amount = " ".to_owned(), INVALID, &["amount"]),
-    (|own| (own.amount, own.keep_open) = ("0".to_owned(), true), INVALID, &["amount"]),
-    (|own| (own.amount, own.keep_open) = ("0.00".to_owned(), true), INVALID, &["amount"]),
-    (|own| own.reference = long(129), LIMIT, &["reference"]),
-    (|own| own.reason_code = long(129), LIMIT, &["reason_code"]),
-    (|own| own.metadata = [(String::new(), long(1))].into(), INVALID, &["metadata"]),
-];
-
-const RELEASES: &[Case<v1::ReleaseRequest>] = &[
-    (|own| own.customer.clear(), INVALID, &["customer"]),
-    (|own| own.idempotency_key.clear(), INVALID, &["idempotency_key"]),
-    (|own| own.hold_id.clear(), INVALID, &["hold_id"]),
-    (|own| own.reference = long(129), LIMIT, &["reference"]),
-    (|own| own.reason_code = long(129), LIMIT, &["reason_code"]),
-    (|own| own.metadata = [(String::new(), long(1))].into(), INVALID, &["metadata"]),
-];
-
-const GETS: &[Case<v1::GetHoldRequest>] = &[
-    (|own| own.hold_id.clear(), INVALID, &["hold_id"]),
-    (|own| own.hold_id = "first".to_owned(), INVALID, &["hold_id"]),
-    (|own| own.customer.clear(), INVALID, &["customer"]),
-    (|own| own.customer = long(129), LIMIT, &["customer"]),
-];
-
-const LISTS: &[Case<v1::ListHoldsRequest>] = &[
-    (|own| own.customer.clear(), INVALID, &["customer"]),
-    (|own| own.wallet.clear(), INVALID, &["wallet"]),
-    (|own| own.statuses = vec![0], INVALID, &["statuses"]),
-    (|own| own.statuses = vec![Open.into(), 99], INVALID, &["statuses"]),
-    (|own| own.page = Some(v1::PageRequest { size: 1_001, ..Default::default() }), INVALID, &["page.size"]),
-    (|own| own.page = Some(v1::PageRequest { order: 99, ..Default::default() }), INVALID, &["page.order"]),
-    (
-        |own| own.page = Some(v1::PageRequest { cursor: "no cursor".to_owned(), ..Default::default() }),
-        INVALID,
-        &["page.cursor"],
-    ),
-];
-
-/// Spoils a request in each way and has it refused by the fields at fault.
-async fn check<T: Clone>(good: &T, cases: &[Case<T>], mut ask: impl AsyncFnMut(T) -> Status) {
-    for (place, (spoil, expected, named)) in cases.iter().enumerate() {
-        let mut request = good.clone();
-        spoil(&mut request);
-        let refused = ask(request).await;
-        assert_eq!(refused.code(), Code::InvalidArgument, "case {place}: {refused:?}");
-        assert_eq!(reason(&refused), *expected, "case {place}: {refused:?}");
-        assert_eq!(fields(&refused), *named, "case {place}: {refused:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_malformed_request_about_a_hold_is_refused_by_the_field_at_fault_and_changes_nothing() {
-    let mut node = Running::start().await;
-    node.create(create_request(WHO, "main", 2)).await;
-    node.grant(WHO, "main", vec![tranche("100", Purchased)]).await;
-    let id = place(&mut node, hold_request(WHO, "main", "10")).await;
-    let before = books(&mut node).await;
-
-    let good = hold_request(WHO, "main", "1");
-    check(&good, HOLDS, async |request| refused(&mut node, Ask::Hold(request)).await).await;
-    let good = extend_request(WHO, &id, SECOND);
-    check(&good, EXTENSIONS, async |request| refused(&mut node, Ask::Extend(request)).await).await;
-    let good = capture_request(WHO, &id, "1");
-    check(&good, CAPTURES, async |request| refused(&mut node, Ask::Capture(request)).await).await;
-    let good = release_request(WHO, &id);
-    check(&good, RELEASES, async |request| refused(&mut node, Ask::Release(request)).await).await;
-    let good = v1::GetHoldRequest { customer: WHO.to_owned(), hold_id: id.clone(), ..Default::default() };
-    check(&good, GETS, async |request| node.ledger.get_hold(request).await.expect_err("malformed")).await;
-    check(&list_in("main"), LISTS, async |request| {
-        node.ledger.list_holds(request).await.expect_err("malformed")
-    })
-    .await;
-
-    assert_eq!(books(&mut node).await, before);
-    // As long as it may be.
-    node.hold(hold_for("1", DAY)).await.expect("a day");
-    node.extend(extend_request(WHO, &id, DAY)).await.expect("a day");
     sound(node).await;
 }

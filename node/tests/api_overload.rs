@@ -32,6 +32,7 @@ async fn available(node: &Running) -> String {
 }
 
 /// One thread: all requests are handed over before the batcher takes the first one.
+/// Provokes: UNAVAILABLE
 #[tokio::test(flavor = "current_thread")]
 async fn more_commands_than_the_queue_holds_are_refused_at_once_and_the_others_are_applied() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -32,6 +32,7 @@ fn types_and_amounts(movements: &[v1::Movement]) -> Vec<(v1::MovementType, &str)
     movements.iter().map(|own| (own.r#type(), own.amount.as_str())).collect()
 }
 
+/// Covers: CreateWallet, Grant, Debit
 #[tokio::test(flavor = "multi_thread")]
 async fn a_debit_splits_over_three_tranches_and_the_receipt_lists_each_draw() {
     let mut node = Running::start().await;
@@ -160,6 +161,7 @@ async fn a_scheduled_grant_pays_from_its_instant_on() {
     node.stop().await;
 }
 
+/// Covers: FreezeWallet, Debit
 #[tokio::test(flavor = "multi_thread")]
 async fn a_debit_by_asset_draws_the_wallets_in_draw_order_and_passes_over_frozen_ones() {
     let mut node = Running::start().await;
@@ -198,6 +200,7 @@ async fn a_debit_by_asset_draws_the_wallets_in_draw_order_and_passes_over_frozen
     node.stop().await;
 }
 
+/// Covers: Explain
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partial_debit_takes_what_there_is_and_explain_changes_nothing() {
     let mut node = Running::start().await;
@@ -221,6 +224,7 @@ async fn a_partial_debit_takes_what_there_is_and_explain_changes_nothing() {
     node.stop().await;
 }
 
+/// Covers: GetBalance, ListTranches
 #[tokio::test(flavor = "multi_thread")]
 async fn a_balance_breaks_down_by_kind_by_tranche_and_by_what_expires_soon() {
     let mut node = Running::start().await;
@@ -284,6 +288,7 @@ async fn ten_movements(node: &mut Running) {
     }
 }
 
+/// Covers: ListMovements
 #[tokio::test(flavor = "multi_thread")]
 async fn movements_are_walked_by_cursor_to_their_end_and_back() {
     let mut node = Running::start().await;
@@ -348,6 +353,7 @@ async fn movements_are_filtered_by_type_kind_time_reference_and_operation() {
     node.stop().await;
 }
 
+/// Covers: Audit, GetMovement
 #[tokio::test(flavor = "multi_thread")]
 async fn each_movement_names_the_hash_of_the_one_before_and_the_audit_ends_at_the_last() {
     let mut node = Running::start().await;

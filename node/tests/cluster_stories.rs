@@ -174,6 +174,7 @@ async fn any_node_answers_for_every_customer() {
     }
 }
 
+/// Provokes: NOT_LEADER
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_routes_by_itself_is_told_who_leads() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -106,6 +106,7 @@ async fn wallet_with_credits(shard: &Shard) {
         burn_policy: BurnPolicy::Standard,
     };
     let spec = TrancheSpec {
+        pending: false,
         amount: Decimal::new(1_000_000, 0).expect("an amount"),
         kind: TrancheKind::Purchased,
         priority: 100,

@@ -15,7 +15,7 @@ use purser_node::simulation::mark;
 use purser_proto::v1;
 use tonic::Status;
 
-use crate::call::{Request, Response};
+use crate::call::{Request, Response, for_each_call};
 use crate::front;
 use crate::network::Line;
 use crate::observed::{Answered, Attempt, Told, Verdict};
@@ -39,39 +39,6 @@ impl Gateway {
             .build()
             .expect("there are nodes to ask");
         Gateway { client, number, callers }
-    }
-
-    /// Asks, and keeps what it is told. Returns a write whose outcome is unknown, as it was sent: it can be
-    /// resolved.
-    pub async fn ask(&self, request: &Request) -> Option<Request> {
-        match request.clone() {
-            Request::CreateWallet(own) => self.told(self.client.create_wallet(own.clone()).await, own),
-            Request::FreezeWallet(own) => self.told(self.client.freeze_wallet(own.clone()).await, own),
-            Request::Grant(own) => self.told(self.client.grant(own.clone()).await, own),
-            Request::Debit(own) => self.told(self.client.debit(own.clone()).await, own),
-            Request::Hold(own) => self.told(self.client.hold(own.clone()).await, own),
-            Request::ExtendHold(own) => self.told(self.client.extend_hold(own.clone()).await, own),
-            Request::Capture(own) => self.told(self.client.capture(own.clone()).await, own),
-            Request::Release(own) => self.told(self.client.release(own.clone()).await, own),
-            Request::GetBalance(own) => self.read(self.client.get_balance(own).await.err()),
-            Request::ListMovements(own) => self.read(self.client.list_movements(own).await.err()),
-            Request::Audit(own) => self.read(self.client.audit(own).await.err()),
-        }
-    }
-
-    /// Asks what became of a write. Returns it if that is still unknown.
-    pub async fn resolve(&self, request: &Request) -> Option<Request> {
-        match request.clone() {
-            Request::CreateWallet(own) => self.told(self.client.resolve(own.clone()).await, own),
-            Request::FreezeWallet(own) => self.told(self.client.resolve(own.clone()).await, own),
-            Request::Grant(own) => self.told(self.client.resolve(own.clone()).await, own),
-            Request::Debit(own) => self.told(self.client.resolve(own.clone()).await, own),
-            Request::Hold(own) => self.told(self.client.resolve(own.clone()).await, own),
-            Request::ExtendHold(own) => self.told(self.client.resolve(own.clone()).await, own),
-            Request::Capture(own) => self.told(self.client.resolve(own.clone()).await, own),
-            Request::Release(own) => self.told(self.client.resolve(own.clone()).await, own),
-            Request::GetBalance(_) | Request::ListMovements(_) | Request::Audit(_) => None,
-        }
     }
 
     fn read(&self, denied: Option<Denial>) -> Option<Request> {
@@ -101,34 +68,35 @@ impl Gateway {
     }
 }
 
-macro_rules! writes {
-    ($($variant:ident($request:ident) -> $response:ident),+ $(,)?) => {
-        $(
-            impl From<v1::$request> for Request {
-                fn from(request: v1::$request) -> Request {
-                    Request::$variant(request)
+macro_rules! asking {
+    (
+        writes { $($write:ident = $write_name:ident($write_request:ident) -> $write_response:ident;)+ }
+        reads { $($read:ident = $read_name:ident($read_request:ident) -> $read_response:ident;)+ }
+    ) => {
+        impl Gateway {
+            /// Asks, and keeps what it is told. Returns a write whose outcome is unknown, as it was sent:
+            /// it can be resolved.
+            pub async fn ask(&self, request: &Request) -> Option<Request> {
+                match request.clone() {
+                    $(Request::$write(own) => {
+                        self.told(self.client.$write_name(own.clone()).await, own)
+                    })+
+                    $(Request::$read(own) => self.read(self.client.$read_name(own).await.err()),)+
                 }
             }
 
-            impl From<v1::$response> for Response {
-                fn from(response: v1::$response) -> Response {
-                    Response::$variant(response)
+            /// Asks what became of a write. Returns it if that is still unknown.
+            pub async fn resolve(&self, request: &Request) -> Option<Request> {
+                match request.clone() {
+                    $(Request::$write(own) => self.told(self.client.resolve(own.clone()).await, own),)+
+                    $(Request::$read(_) => None,)+
                 }
             }
-        )+
+        }
     };
 }
 
-writes! {
-    CreateWallet(CreateWalletRequest) -> CreateWalletResponse,
-    FreezeWallet(FreezeWalletRequest) -> FreezeWalletResponse,
-    Grant(GrantRequest) -> GrantResponse,
-    Debit(DebitRequest) -> DebitResponse,
-    Hold(HoldRequest) -> HoldResponse,
-    ExtendHold(ExtendHoldRequest) -> ExtendHoldResponse,
-    Capture(CaptureRequest) -> CaptureResponse,
-    Release(ReleaseRequest) -> ReleaseResponse,
-}
+for_each_call!(asking);
 
 /// The library's way to the network. Keeps every attempt, each debit of a batch by itself.
 struct Wire {

@@ -103,7 +103,7 @@ impl Attempt {
     pub fn witness(&self) -> Option<Place> {
         match &self.answer {
             Answered::Done(response) => {
-                let witness = receipt(response)?.witness?;
+                let witness = response.receipt()?.witness?;
                 Some(Place {
                     shard: u16::try_from(witness.shard).ok()?,
                     index: witness.log_index,
@@ -122,12 +122,7 @@ impl Attempt {
     /// The point of an answered read.
     pub fn read_point(&self) -> Option<&v1::ReadPoint> {
         let Answered::Done(response) = &self.answer else { return None };
-        match &**response {
-            Response::GetBalance(read) => read.point.as_ref(),
-            Response::ListMovements(read) => read.point.as_ref(),
-            Response::Audit(read) => read.point.as_ref(),
-            _ => None,
-        }
+        response.point()
     }
 }
 
@@ -135,7 +130,7 @@ impl Attempt {
     /// The ledger time at which an answer was judged.
     pub fn ledger_time(&self) -> Option<Time> {
         let Answered::Done(response) = &self.answer else { return None };
-        let stamp = match receipt(response) {
+        let stamp = match response.receipt() {
             Some(receipt) => receipt.ledger_time,
             None => self.read_point()?.ledger_time,
         };
@@ -148,21 +143,6 @@ pub fn time(stamp: &prost_types::Timestamp) -> Option<Time> {
     let seconds = u64::try_from(stamp.seconds).ok()?;
     let micros = u64::try_from(stamp.nanos).ok()? / 1_000;
     Some(Time(seconds.checked_mul(1_000_000)?.checked_add(micros)?))
-}
-
-/// The receipt of a write's response.
-pub fn receipt(response: &Response) -> Option<&v1::Receipt> {
-    match response {
-        Response::CreateWallet(done) => done.receipt.as_ref(),
-        Response::FreezeWallet(done) => done.receipt.as_ref(),
-        Response::Grant(done) => done.receipt.as_ref(),
-        Response::Debit(done) => done.receipt.as_ref(),
-        Response::Hold(done) => done.receipt.as_ref(),
-        Response::ExtendHold(done) => done.receipt.as_ref(),
-        Response::Capture(done) => done.receipt.as_ref(),
-        Response::Release(done) => done.receipt.as_ref(),
-        Response::GetBalance(_) | Response::ListMovements(_) | Response::Audit(_) => None,
-    }
 }
 
 /// What the client library told a gateway of a write.

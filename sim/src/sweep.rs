@@ -23,7 +23,7 @@ const FAULTS_MIN: u64 = 3;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
-const MARKS: [&str; 33] = [
+const MARKS: [&str; 48] = [
     "applied",
     "replayed",
     "read",
@@ -36,6 +36,21 @@ const MARKS: [&str; 33] = [
     "HOLD_CLOSED",
     "HOLD_EXPIRED",
     "HOLD_NOT_FOUND",
+    "MOVEMENT_NOT_FOUND",
+    "REFUND_EXCEEDS_DEBIT",
+    "TRANCHE_NOT_ACTIVE",
+    "TRANCHE_NOT_FOUND",
+    "VERSION_CONFLICT",
+    "WALLET_CLOSED",
+    "WALLET_NOT_EMPTY",
+    "adjusted down",
+    "adjusted up",
+    "grant: confirmed",
+    "grant: failed",
+    "grant: voided",
+    "refund: forfeited",
+    "refund: given back",
+    "refund: withdrawn",
     "hold: captured beyond it",
     "hold: over several wallets",
     "hold: timed out",

@@ -58,6 +58,30 @@ struct Node {
     cluster: ClusterClient<Channel>,
 }
 
+/// The hold before a debit, and the capture that is the debit, but for its hold's id.
+fn hold_requests_of(debit: Debit) -> (v1::HoldRequest, v1::CaptureRequest) {
+    let v1::DebitRequest { customer, idempotency_key, amount, payer, .. } = request_of(debit.clone());
+    let payer = payer.map(|payer| match payer {
+        v1::debit_request::Payer::Wallet(wallet) => v1::hold_request::Payer::Wallet(wallet),
+        v1::debit_request::Payer::Asset(asset) => v1::hold_request::Payer::Asset(asset),
+    });
+    let capture = v1::CaptureRequest {
+        customer: customer.clone(),
+        idempotency_key: format!("{idempotency_key}-capture"),
+        amount,
+        ..Default::default()
+    };
+    let set_aside = debit.amount + debit.amount / 2;
+    let hold = v1::HoldRequest {
+        customer,
+        idempotency_key,
+        payer,
+        amount: set_aside.to_string(),
+        ..Default::default()
+    };
+    (hold, capture)
+}
+
 /// For each shard the place of its leader among the nodes. Empty where servers tell no map.
 type Leaders = Arc<[usize]>;
 
@@ -151,6 +175,24 @@ impl Gateway {
         })
         .await?;
         Ok(())
+    }
+
+    /// How many movements a customer's wallet has.
+    pub async fn movements(&self, customer: &str) -> anyhow::Result<u64> {
+        let page =
+            v1::PageRequest { size: 1, order: v1::SortOrder::NewestFirst.into(), ..Default::default() };
+        let request = v1::ListMovementsRequest {
+            customer: customer.to_owned(),
+            wallet: workload::WALLET.to_owned(),
+            page: Some(page),
+            ..Default::default()
+        };
+        let ask = |mut ledger: LedgerClient<Channel>| {
+            let request = request.clone();
+            async move { ledger.list_movements(request).await }
+        };
+        let newest = self.tried(customer, ask).await?.into_inner();
+        Ok(newest.movements.first().map_or(0, |own| own.sequence))
     }
 
     /// The places of open debits, one list for each node that leads some.
@@ -274,6 +316,26 @@ impl Target for Gateway {
             Err(status) if is_short(&reason(&status)) => Ok(Verdict::Short),
             Err(status) => Err(status.into()),
         }
+    }
+
+    async fn hold_and_capture(&self, debit: Debit) -> anyhow::Result<Verdict> {
+        let (hold, capture) = hold_requests_of(debit);
+        let place = |mut ledger: LedgerClient<Channel>| {
+            let request = hold.clone();
+            async move { ledger.hold(request).await }
+        };
+        let held = match self.tried(&hold.customer, place).await {
+            Ok(held) => held.into_inner().hold.context("a hold has a state")?,
+            Err(status) if is_short(&reason(&status)) => return Ok(Verdict::Short),
+            Err(status) => return Err(status.into()),
+        };
+        let capture = v1::CaptureRequest { hold_id: held.hold_id, ..capture };
+        let spend = |mut ledger: LedgerClient<Channel>| {
+            let request = capture.clone();
+            async move { ledger.capture(request).await }
+        };
+        self.tried(&hold.customer, spend).await?;
+        Ok(Verdict::Applied)
     }
 
     /// One call to each leader.

@@ -157,12 +157,12 @@ fn scenario(besides: Option<Besides>) -> &'static str {
 
 // Expiry is an instant of the calendar: the load generator and the nodes share a machine and its clock.
 #[allow(clippy::disallowed_methods)]
-fn since_1970() -> anyhow::Result<Duration> {
+pub(super) fn since_1970() -> anyhow::Result<Duration> {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")
 }
 
 /// Fills wallets with four tranches, and with many of a kind besides.
-async fn fill(
+pub(super) async fn fill(
     gateway: &Gateway,
     books: &Books,
     tranches: u64,

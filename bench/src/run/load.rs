@@ -45,6 +45,8 @@ pub enum Call {
         /// How many.
         streams: usize,
     },
+    /// A hold, then its capture.
+    HoldAndCapture,
     /// The question for a balance.
     Balance,
 }
@@ -53,7 +55,7 @@ impl Call {
     /// Debits of a call.
     pub fn debits(self) -> usize {
         match self {
-            Call::Debit | Call::Streamed { .. } => 1,
+            Call::Debit | Call::Streamed { .. } | Call::HoldAndCapture => 1,
             Call::Batch(debits) => debits,
             Call::Balance => 0,
         }
@@ -93,7 +95,7 @@ impl Span {
 /// What was counted within the span.
 #[derive(Clone, Debug)]
 pub struct Counts {
-    /// Debits that were applied.
+    /// Debits, or holds with their captures, that were applied.
     pub applied: u64,
     /// Balances that were told.
     pub read: u64,
@@ -177,6 +179,11 @@ impl<T: Target> Measurement<T> {
             Call::Debit | Call::Streamed { .. } => {
                 for debit in debits {
                     verdicts.push(target.debit(debit).await?);
+                }
+            }
+            Call::HoldAndCapture => {
+                for debit in debits {
+                    verdicts.push(target.hold_and_capture(debit).await?);
                 }
             }
             Call::Balance => {

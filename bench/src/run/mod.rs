@@ -16,6 +16,7 @@
 
 pub mod books;
 pub mod course;
+mod due;
 pub mod gateway;
 mod growth;
 pub mod load;
@@ -37,6 +38,7 @@ use clap::ValueEnum;
 use purser_proto::v1;
 
 use course::Course;
+use due::DueOptions;
 use gateway::Gateway;
 use growth::GrowthOptions;
 use machine::Machine;
@@ -64,6 +66,8 @@ pub struct Options {
     loads: LoadOptions,
     #[command(flatten)]
     growth: GrowthOptions,
+    #[command(flatten)]
+    due: DueOptions,
     /// Ask for answers without draws and balances (batch, stream)
     #[arg(long)]
     brief: bool,
@@ -110,6 +114,8 @@ Examples:
   purser-bench run --scenario single --clients 64 --spread uniform --rate 5000
                                                       latency at 5,000 debits a second
   purser-bench run --scenario stream --streams 8 --window 512 --open all
+  purser-bench run --scenario hold                    holds and their captures
+  purser-bench run --scenario due                     a million tranches expire at once beside debits
   purser-bench run --scenario growth                  up to 1,000,000 wallets and 10,000,000 debits, in
                                                       about half an hour; then a server starts again
   purser-bench run --wallets 500 --clients 16 --spread uniform --batch-debits 100 \\
@@ -234,7 +240,9 @@ async fn drive(
     if !shared.is_empty() {
         let books = course.wallets(&gateway).await?;
         for &scenario in shared {
-            if scenario == Scenario::Stream {
+            if scenario == Scenario::Due {
+                due::due(&mut course, &gateway, &books, &options.due).await?;
+            } else if scenario == Scenario::Stream {
                 let streams = Streams::open(&gateway, options.loads.streams).await?;
                 course.scenario(scenario, &streams, &books).await?;
             } else {

@@ -10,7 +10,7 @@ use super::report::Pace;
 use crate::workload::Spread;
 
 /// Debits a minute that the system is there for, at any time of the day.
-const MISSION_A_MINUTE: u64 = 20_000;
+pub(super) const MISSION_A_MINUTE: u64 = 20_000;
 /// Debits a call on the one hot wallet.
 const HOT_BATCH: usize = 1_000;
 /// Clients with one call after the other, where the scenario does not vary them.
@@ -21,6 +21,8 @@ pub const CLIENTS: usize = 64;
 pub enum Scenario {
     /// One debit a call
     Single,
+    /// A hold of one and a half times the amount, then a capture of the amount that releases the rest
+    Hold,
     /// Many debits a call
     Batch,
     /// Debits over bidirectional streams, many under way on each
@@ -33,6 +35,9 @@ pub enum Scenario {
     Read,
     /// 20,000 debits a minute, in an open loop
     Mission,
+    /// 20,000 debits a minute while 1,000,000 tranches of another wallet expire at once; not among the
+    /// default ones
+    Due,
     /// More and more and wallets with many tranches; not among the default ones
     Growth,
 }
@@ -57,7 +62,7 @@ pub struct LoadOptions {
     /// How debits spread over wallets (single; all others are uniform)
     #[arg(long, value_enum, value_delimiter = ',', default_value = "uniform,zipf")]
     pub spread: Vec<Spread>,
-    /// Clients with one debit a call (single)
+    /// Clients with one debit a call (single), or one hold and its capture (hold)
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "64,256")]
     pub clients: Vec<usize>,
     /// Clients with many debits a call (batch, hot, growth)
@@ -125,8 +130,8 @@ impl LoadOptions {
         }
     }
 
-    /// The loads of a scenario, in the order in which they are measured. Growth makes
-    /// its own.
+    /// The loads of a scenario, in the order in which they are measured. Due and growth make
+    /// their own.
     pub fn loads(&self, scenario: Scenario) -> Vec<Load> {
         match scenario {
             Scenario::Single => {
@@ -135,6 +140,10 @@ impl LoadOptions {
                     self.clients.iter().map(move |clients| Load { spread, ..load(clients) })
                 };
                 self.spread.iter().flat_map(spread).collect()
+            }
+            Scenario::Hold => {
+                let load = |&clients: &usize| self.closed("hold", Call::HoldAndCapture, clients);
+                self.clients.iter().map(load).collect()
             }
             Scenario::Batch => {
                 let load = |&debits| self.closed("batch", Call::Batch(debits), self.batch_clients);
@@ -154,7 +163,7 @@ impl LoadOptions {
                 let pace = Pace::Open { a_minute: MISSION_A_MINUTE };
                 vec![Load { pace, ..self.closed("mission", Call::Debit, 1) }]
             }
-            Scenario::Growth => Vec::new(),
+            Scenario::Due | Scenario::Growth => Vec::new(),
         }
     }
 

@@ -59,6 +59,12 @@ pub trait Target: Clone + Send + Sync + 'static {
     /// Debits, many in one call; verdicts in the order of the debits.
     fn debit_batch(&self, debits: Vec<Debit>) -> impl Future<Output = anyhow::Result<Vec<Verdict>>> + Send;
 
+    /// Sets one and a half times the amount aside in a call, and spends the amount in another one, which
+    /// gives back the rest.
+    fn hold_and_capture(&self, _debit: Debit) -> impl Future<Output = anyhow::Result<Verdict>> + Send {
+        async { anyhow::bail!("this system has no holds") }
+    }
+
     /// What is available to a customer, as of now: every debit that was answered before is in it.
     fn available(&self, customer: &str) -> impl Future<Output = anyhow::Result<u64>> + Send;
 

@@ -15,7 +15,7 @@ pub use wire::{encode_body, encode_command};
 
 use crate::amount::{Asset, Decimal};
 use crate::codec::Damage;
-use crate::ids::{Customer, HoldId};
+use crate::ids::{Customer, HoldId, RecordId, TrancheId};
 use crate::time::{Span, Time};
 
 /// One command of a caller.
@@ -49,8 +49,16 @@ pub enum Operation<'a> {
     CreateWallet(CreateWallet<'a>),
     /// Freezes a wallet, or thaws it.
     FreezeWallet(FreezeWallet<'a>),
+    /// Changes a wallet's attributes.
+    UpdateWallet(UpdateWallet<'a>),
+    /// Closes an empty wallet for ever.
+    CloseWallet(CloseWallet<'a>),
     /// Adds tranches to one wallet, all or none.
     Grant(Grant<'a>),
+    /// Ends the life of a pending tranche, or what is left of one.
+    EndGrant(EndGrant<'a>),
+    /// Makes a pending tranche spendable: its invoice was paid.
+    ConfirmGrant(ConfirmGrant<'a>),
     /// Burns an amount in burn order.
     Debit(Debit<'a>),
     /// Sets an amount aside, in burn order.
@@ -61,6 +69,10 @@ pub enum Operation<'a> {
     Capture(Capture<'a>),
     /// Gives back what a hold set aside.
     Release(Release<'a>),
+    /// Gives back what a debit or capture spent, to the very tranches that it drew from.
+    Refund(Refund<'a>),
+    /// Corrects a wallet's credits, up or down.
+    Adjust(Adjust<'a>),
 }
 
 /// Creates a wallet of a customer; the customer comes into being with its first wallet.
@@ -89,6 +101,132 @@ pub struct FreezeWallet<'a> {
     pub reason_code: &'a str,
 }
 
+/// Changes a wallet's attributes: those that are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpdateWallet<'a> {
+    /// Which wallet.
+    pub wallet: &'a str,
+    /// Only if it still has this version; `None` is whatever it has.
+    pub version: Option<u64>,
+    /// As [`CreateWallet::draw_priority`].
+    pub draw_priority: Option<u16>,
+    /// As [`CreateWallet::scope`].
+    pub scope: Option<ChargeScope>,
+    /// Why, for the record; may be empty.
+    pub reason_code: &'a str,
+}
+
+/// Closes a wallet. It must be empty: nothing available, held or pending, and no open hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseWallet<'a> {
+    /// Which wallet.
+    pub wallet: &'a str,
+    /// Why, for the record; may be empty.
+    pub reason_code: &'a str,
+}
+
+/// How a tranche ends before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum GrantEnd {
+    /// Its invoice will not be paid: of a pending tranche, all of it goes.
+    Failed = 1,
+    /// What is left of it is withdrawn, pending, scheduled or active; what was spent stays spent, what is
+    /// held stays held.
+    Voided = 2,
+}
+
+/// Ends a tranche before its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndGrant<'a> {
+    /// How.
+    pub end: GrantEnd,
+    /// Its wallet.
+    pub wallet: &'a str,
+    /// Which tranche.
+    pub tranche: TrancheId,
+    /// Why; may be empty.
+    pub reason_code: &'a str,
+    /// The caller's own reference; may be empty, need not be unique.
+    pub reference: &'a str,
+    /// The caller's own pairs, sorted by name, without repeats.
+    pub metadata: Metadata<'a>,
+}
+
+/// Makes a pending tranche spendable, now or from its effective time on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfirmGrant<'a> {
+    /// Its wallet.
+    pub wallet: &'a str,
+    /// Which tranche.
+    pub tranche: TrancheId,
+    /// Until when it may be spent; `None`: as it was granted.
+    pub expiry: Option<Expiry<'a>>,
+    /// What the leader made of a lifetime that it was granted with. Not part of the fingerprint.
+    pub lifetime: Option<Time>,
+    /// Why; may be empty.
+    pub reason_code: &'a str,
+    /// The caller's own reference; may be empty, need not be unique.
+    pub reference: &'a str,
+    /// The caller's own pairs, sorted by name, without repeats.
+    pub metadata: Metadata<'a>,
+}
+
+/// Gives back what a movement spent: to its tranches, the last one drawn first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refund<'a> {
+    /// The debit's or capture's movement.
+    pub movement: RecordId,
+    /// How much, above zero; `None` is all that was not given back yet.
+    pub amount: Option<Decimal>,
+    /// What goes to a tranche that has expired since is spendable again for so long; `None`: it is
+    /// forfeited.
+    pub grace: Option<Span>,
+    /// Why; may be empty.
+    pub reason_code: &'a str,
+    /// The caller's own reference; may be empty, need not be unique.
+    pub reference: &'a str,
+    /// The caller's own pairs, sorted by name, without repeats.
+    pub metadata: Metadata<'a>,
+}
+
+/// The longest grace of a refund: 366 days.
+pub const REFUND_GRACE_MAX: Span = Span::from_secs(366 * 24 * 3_600);
+
+/// Corrects a wallet's credits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adjust<'a> {
+    /// Which wallet.
+    pub wallet: &'a str,
+    /// Up or down, and by how much.
+    pub change: Change<'a>,
+    /// Why; must be there.
+    pub reason_code: &'a str,
+    /// The caller's own reference; may be empty, need not be unique.
+    pub reference: &'a str,
+    /// The caller's own pairs, sorted by name, without repeats.
+    pub metadata: Metadata<'a>,
+}
+
+/// Which way a correction goes. Amounts are above zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// A new tranche of kind [`TrancheKind::Correction`] that pays for anything.
+    Up {
+        /// How much.
+        amount: Decimal,
+        /// Until when it may be spent.
+        expiry: Expiry<'a>,
+    },
+    /// What is available goes: in burn order whatever its scope, or of one tranche.
+    Down {
+        /// How much.
+        amount: Decimal,
+        /// The tranche; `None`: in burn order.
+        tranche: Option<TrancheId>,
+    },
+}
+
 /// Adds tranches to a wallet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant<'a> {
@@ -103,6 +241,8 @@ pub struct Grant<'a> {
 pub struct TrancheSpec<'a> {
     /// How much; above zero.
     pub amount: Decimal,
+    /// It waits until its invoice is paid ([`ConfirmGrant`]), and does not expire meanwhile.
+    pub pending: bool,
     /// What sort of credit.
     pub kind: TrancheKind,
     /// 0 to 1000, lower burns first.

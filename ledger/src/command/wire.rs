@@ -6,12 +6,13 @@
 
 use super::batch::Item;
 use super::{
-    BurnPolicy, Capture, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit, Expiry, ExtendHold,
-    FreezeWallet, Grant, Header, Hold, Metadata, Operation, Payer, Release, TrancheKind, TrancheSpec,
+    Adjust, BurnPolicy, Capture, Change, ChargeScope, ChargeType, CloseWallet, Command, ConfirmGrant, Cost,
+    CreateWallet, Debit, EndGrant, Expiry, ExtendHold, FreezeWallet, Grant, GrantEnd, Header, Hold, Metadata,
+    Operation, Payer, Refund, Release, TrancheKind, TrancheSpec, UpdateWallet,
 };
 use crate::amount::{Asset, Decimal};
 use crate::codec::{Damage, Reader, put_bytes, put_text, put_u64, put_u128};
-use crate::ids::{Customer, HoldId};
+use crate::ids::{Customer, HoldId, RecordId, TrancheId};
 use crate::time::{Span, Time};
 
 const OP_CREATE_WALLET: u8 = 1;
@@ -22,6 +23,12 @@ const OP_HOLD: u8 = 5;
 const OP_EXTEND_HOLD: u8 = 6;
 const OP_CAPTURE: u8 = 7;
 const OP_RELEASE: u8 = 8;
+const OP_UPDATE_WALLET: u8 = 9;
+const OP_CLOSE_WALLET: u8 = 10;
+const OP_END_GRANT: u8 = 11;
+const OP_CONFIRM_GRANT: u8 = 12;
+const OP_REFUND: u8 = 13;
+const OP_ADJUST: u8 = 14;
 
 const EXPIRY_NEVER: u8 = 0;
 const EXPIRY_AT: u8 = 1;
@@ -37,12 +44,21 @@ pub fn encode_command(out: &mut Vec<u8>, command: &Command<'_>) {
     put_u64(out, header.valid_until.0);
     put_u64(out, header.retention.0);
     put_text(out, header.actor);
-    if let Operation::Grant(grant) = operation {
-        for spec in &grant.tranches {
-            if let Expiry::After { resolved, .. } = spec.expiry {
-                put_u64(out, resolved.0);
-            }
+    // What the leader resolved stands behind the body: it is not what the caller asked.
+    match operation {
+        Operation::Grant(grant) => grant.tranches.iter().for_each(|spec| put_resolved(out, spec.expiry)),
+        Operation::Adjust(Adjust { change: Change::Up { expiry, .. }, .. }) => put_resolved(out, *expiry),
+        Operation::ConfirmGrant(confirm) => {
+            confirm.expiry.iter().for_each(|expiry| put_resolved(out, *expiry));
+            put_u64(out, confirm.lifetime.map_or(0, |time| time.0));
         }
+        _ => {}
+    }
+}
+
+fn put_resolved(out: &mut Vec<u8>, expiry: Expiry<'_>) {
+    if let Expiry::After { resolved, .. } = expiry {
+        put_u64(out, resolved.0);
     }
 }
 
@@ -110,12 +126,64 @@ pub fn encode_body(out: &mut Vec<u8>, command: &Command<'_>) {
             put_u64(out, release.hold.0);
             put_texts(out, release.reason_code, release.reference, &release.metadata);
         }
+        Operation::UpdateWallet(update) => {
+            out.push(OP_UPDATE_WALLET);
+            put_text(out, update.wallet);
+            put_optional_u64(out, update.version);
+            put_optional_u64(out, update.draw_priority.map(u64::from));
+            put_optional_u64(out, update.scope.map(|scope| u64::from(scope.code())));
+            put_text(out, update.reason_code);
+        }
+        Operation::CloseWallet(close) => {
+            out.push(OP_CLOSE_WALLET);
+            put_text(out, close.wallet);
+            put_text(out, close.reason_code);
+        }
+        Operation::EndGrant(end) => {
+            out.extend_from_slice(&[OP_END_GRANT, end.end as u8]);
+            put_text(out, end.wallet);
+            put_u64(out, end.tranche.0);
+            put_texts(out, end.reason_code, end.reference, &end.metadata);
+        }
+        Operation::ConfirmGrant(confirm) => {
+            out.push(OP_CONFIRM_GRANT);
+            put_text(out, confirm.wallet);
+            put_u64(out, confirm.tranche.0);
+            out.push(u8::from(confirm.expiry.is_some()));
+            confirm.expiry.iter().for_each(|expiry| put_expiry(out, *expiry));
+            put_texts(out, confirm.reason_code, confirm.reference, &confirm.metadata);
+        }
+        Operation::Refund(refund) => {
+            out.push(OP_REFUND);
+            put_u64(out, refund.movement.0);
+            out.push(u8::from(refund.amount.is_some()));
+            refund.amount.iter().for_each(|amount| put_decimal(out, *amount));
+            put_optional_u64(out, refund.grace.map(|grace| grace.0));
+            put_texts(out, refund.reason_code, refund.reference, &refund.metadata);
+        }
+        Operation::Adjust(adjust) => {
+            out.push(OP_ADJUST);
+            put_text(out, adjust.wallet);
+            match adjust.change {
+                Change::Up { amount, expiry } => {
+                    out.push(1);
+                    put_decimal(out, amount);
+                    put_expiry(out, expiry);
+                }
+                Change::Down { amount, tranche } => {
+                    out.push(2);
+                    put_decimal(out, amount);
+                    put_optional_u64(out, tranche.map(|tranche| tranche.0));
+                }
+            }
+            put_texts(out, adjust.reason_code, adjust.reference, &adjust.metadata);
+        }
     }
 }
 
 fn encode_spec(out: &mut Vec<u8>, spec: &TrancheSpec<'_>) {
     put_decimal(out, spec.amount);
-    out.push(spec.kind.code());
+    out.push(spec.kind.code() | u8::from(spec.pending) << 4);
     put_u64(out, u64::from(spec.priority));
     match spec.effective_at {
         None => out.push(0),
@@ -124,18 +192,7 @@ fn encode_spec(out: &mut Vec<u8>, spec: &TrancheSpec<'_>) {
             put_u64(out, time.0);
         }
     }
-    match spec.expiry {
-        Expiry::Never => out.push(EXPIRY_NEVER),
-        Expiry::At(time) => {
-            out.push(EXPIRY_AT);
-            put_u64(out, time.0);
-        }
-        Expiry::After { span, zone, .. } => {
-            out.push(EXPIRY_AFTER);
-            put_text(out, span);
-            put_text(out, zone);
-        }
-    }
+    put_expiry(out, spec.expiry);
     out.push(spec.scope.code());
     put_u64(out, spec.features.len() as u64);
     spec.features.iter().for_each(|feature| put_text(out, feature));
@@ -165,6 +222,26 @@ fn put_payer(out: &mut Vec<u8>, payer: Payer<'_>) {
             put_asset(out, asset);
         }
     }
+}
+
+fn put_expiry(out: &mut Vec<u8>, expiry: Expiry<'_>) {
+    match expiry {
+        Expiry::Never => out.push(EXPIRY_NEVER),
+        Expiry::At(time) => {
+            out.push(EXPIRY_AT);
+            put_u64(out, time.0);
+        }
+        Expiry::After { span, zone, .. } => {
+            out.push(EXPIRY_AFTER);
+            put_text(out, span);
+            put_text(out, zone);
+        }
+    }
+}
+
+fn put_optional_u64(out: &mut Vec<u8>, value: Option<u64>) {
+    out.push(u8::from(value.is_some()));
+    value.iter().for_each(|value| put_u64(out, *value));
 }
 
 /// What the caller says of a movement: why, its own reference, its own pairs.
@@ -219,12 +296,19 @@ pub(super) fn decode_command<'a>(bytes: &'a [u8]) -> Result<Item<'a>, Damage> {
         retention: Span(reader.u64("retention")?),
         actor: reader.text("actor")?,
     };
-    if let Operation::Grant(grant) = &mut operation {
-        for spec in &mut grant.tranches {
-            if let Expiry::After { resolved, .. } = &mut spec.expiry {
-                *resolved = Time(reader.u64("resolved expiry")?);
-            }
+    match &mut operation {
+        Operation::Grant(grant) => {
+            grant.tranches.iter_mut().try_for_each(|spec| resolve(&mut reader, &mut spec.expiry))?;
         }
+        Operation::Adjust(Adjust { change: Change::Up { expiry, .. }, .. }) => resolve(&mut reader, expiry)?,
+        Operation::ConfirmGrant(confirm) => {
+            confirm.expiry.iter_mut().try_for_each(|expiry| resolve(&mut reader, expiry))?;
+            confirm.lifetime = match reader.u64("resolved lifetime")? {
+                0 => None,
+                time => Some(Time(time)),
+            };
+        }
+        _ => {}
     }
     reader.finish("command")?;
     Ok(Item::Command { command: Command { header, operation }, body })
@@ -300,6 +384,72 @@ fn decode_body<'a>(body: &'a [u8]) -> Result<(Customer<'a>, Operation<'a>), Dama
             reference: reader.text("reference")?,
             metadata: metadata(&mut reader)?,
         }),
+        OP_UPDATE_WALLET => Operation::UpdateWallet(UpdateWallet {
+            wallet: reader.text("wallet")?,
+            version: optional_u64(&mut reader, "version")?,
+            draw_priority: match flag(&mut reader, "draw_priority")? {
+                false => None,
+                true => Some(reader.narrow("draw_priority")?),
+            },
+            scope: match flag(&mut reader, "scope")? {
+                false => None,
+                true => Some(ChargeScope::from_code(reader.byte("scope")?)?),
+            },
+            reason_code: reader.text("reason_code")?,
+        }),
+        OP_CLOSE_WALLET => Operation::CloseWallet(CloseWallet {
+            wallet: reader.text("wallet")?,
+            reason_code: reader.text("reason_code")?,
+        }),
+        OP_END_GRANT => Operation::EndGrant(EndGrant {
+            end: match reader.byte("grant end")? {
+                1 => GrantEnd::Failed,
+                2 => GrantEnd::Voided,
+                _ => return Err(Damage("grant end")),
+            },
+            wallet: reader.text("wallet")?,
+            tranche: TrancheId(reader.u64("tranche")?),
+            reason_code: reader.text("reason_code")?,
+            reference: reader.text("reference")?,
+            metadata: metadata(&mut reader)?,
+        }),
+        OP_CONFIRM_GRANT => Operation::ConfirmGrant(ConfirmGrant {
+            wallet: reader.text("wallet")?,
+            tranche: TrancheId(reader.u64("tranche")?),
+            expiry: match flag(&mut reader, "expiry")? {
+                false => None,
+                true => Some(expiry(&mut reader)?),
+            },
+            lifetime: None,
+            reason_code: reader.text("reason_code")?,
+            reference: reader.text("reference")?,
+            metadata: metadata(&mut reader)?,
+        }),
+        OP_REFUND => Operation::Refund(Refund {
+            movement: RecordId(reader.u64("movement")?),
+            amount: match flag(&mut reader, "amount")? {
+                false => None,
+                true => Some(decimal(&mut reader)?),
+            },
+            grace: optional_u64(&mut reader, "grace")?.map(Span),
+            reason_code: reader.text("reason_code")?,
+            reference: reader.text("reference")?,
+            metadata: metadata(&mut reader)?,
+        }),
+        OP_ADJUST => Operation::Adjust(Adjust {
+            wallet: reader.text("wallet")?,
+            change: match reader.byte("change")? {
+                1 => Change::Up { amount: decimal(&mut reader)?, expiry: expiry(&mut reader)? },
+                2 => Change::Down {
+                    amount: decimal(&mut reader)?,
+                    tranche: optional_u64(&mut reader, "tranche")?.map(TrancheId),
+                },
+                _ => return Err(Damage("change")),
+            },
+            reason_code: reader.text("reason_code")?,
+            reference: reader.text("reference")?,
+            metadata: metadata(&mut reader)?,
+        }),
         _ => return Err(Damage("operation")),
     };
     reader.finish("command body")?;
@@ -308,22 +458,19 @@ fn decode_body<'a>(body: &'a [u8]) -> Result<(Customer<'a>, Operation<'a>), Dama
 
 fn decode_spec<'a>(reader: &mut Reader<'a>) -> Result<TrancheSpec<'a>, Damage> {
     let amount = decimal(reader)?;
-    let kind = TrancheKind::from_code(reader.byte("kind")?)?;
+    let packed = reader.byte("kind")?;
+    let kind = TrancheKind::from_code(packed & 15)?;
+    let pending = match packed >> 4 {
+        0 => false,
+        1 => true,
+        _ => return Err(Damage("kind")),
+    };
     let priority = reader.narrow("priority")?;
     let effective_at = match flag(reader, "effective_at")? {
         false => None,
         true => Some(Time(reader.u64("effective_at")?)),
     };
-    let expiry = match reader.byte("expiry")? {
-        EXPIRY_NEVER => Expiry::Never,
-        EXPIRY_AT => Expiry::At(Time(reader.u64("expires_at")?)),
-        EXPIRY_AFTER => Expiry::After {
-            span: reader.text("expires_in")?,
-            zone: reader.text("time zone")?,
-            resolved: Time::ZERO,
-        },
-        _ => return Err(Damage("expiry")),
-    };
+    let expiry = expiry(reader)?;
     let scope = ChargeScope::from_code(reader.byte("scope")?)?;
     let count: usize = reader.narrow("feature count")?;
     let mut features = Vec::with_capacity(count.min(64));
@@ -332,6 +479,7 @@ fn decode_spec<'a>(reader: &mut Reader<'a>) -> Result<TrancheSpec<'a>, Damage> {
     }
     Ok(TrancheSpec {
         amount,
+        pending,
         kind,
         priority,
         effective_at,
@@ -347,6 +495,31 @@ fn decode_spec<'a>(reader: &mut Reader<'a>) -> Result<TrancheSpec<'a>, Damage> {
         },
         metadata: metadata(reader)?,
     })
+}
+
+fn expiry<'a>(reader: &mut Reader<'a>) -> Result<Expiry<'a>, Damage> {
+    Ok(match reader.byte("expiry")? {
+        EXPIRY_NEVER => Expiry::Never,
+        EXPIRY_AT => Expiry::At(Time(reader.u64("expires_at")?)),
+        EXPIRY_AFTER => Expiry::After {
+            span: reader.text("expires_in")?,
+            zone: reader.text("time zone")?,
+            resolved: Time::ZERO,
+        },
+        _ => return Err(Damage("expiry")),
+    })
+}
+
+/// Puts in what the leader resolved.
+fn resolve(reader: &mut Reader<'_>, expiry: &mut Expiry<'_>) -> Result<(), Damage> {
+    if let Expiry::After { resolved, .. } = expiry {
+        *resolved = Time(reader.u64("resolved expiry")?);
+    }
+    Ok(())
+}
+
+fn optional_u64(reader: &mut Reader<'_>, what: &'static str) -> Result<Option<u64>, Damage> {
+    Ok(if flag(reader, what)? { Some(reader.u64(what)?) } else { None })
 }
 
 fn payer<'a>(reader: &mut Reader<'a>) -> Result<Payer<'a>, Damage> {

@@ -22,6 +22,7 @@ const VERSION: u8 = 1;
 const TAG_WALLET: u8 = 1;
 const TAG_MOVEMENT: u8 = 2;
 const TAG_HOLD: u8 = 3;
+const TAG_TRANCHE: u8 = 4;
 
 /// The version of the burn order that debits follow; kept on each movement.
 pub const BURN_ORDER_VERSION: u8 = 1;
@@ -45,6 +46,13 @@ pub enum MovementKind {
     Released = 5,
     /// What was set aside was spent.
     Captured = 6,
+    /// What was left of a tranche was withdrawn: what was available, pending (then the effect is zero and
+    /// the status [`MovementStatus::Pending`]), or what a hold gave back after that.
+    Voided = 7,
+    /// What was spent came back.
+    Refunded = 8,
+    /// A correction, up or down.
+    Adjusted = 9,
 }
 
 impl MovementKind {
@@ -57,6 +65,9 @@ impl MovementKind {
             MovementKind::Held => "HELD",
             MovementKind::Released => "RELEASED",
             MovementKind::Captured => "CAPTURED",
+            MovementKind::Voided => "VOIDED",
+            MovementKind::Refunded => "REFUNDED",
+            MovementKind::Adjusted => "ADJUSTED",
         }
     }
 
@@ -68,6 +79,9 @@ impl MovementKind {
             4 => Ok(MovementKind::Held),
             5 => Ok(MovementKind::Released),
             6 => Ok(MovementKind::Captured),
+            7 => Ok(MovementKind::Voided),
+            8 => Ok(MovementKind::Refunded),
+            9 => Ok(MovementKind::Adjusted),
             _ => Err(Damage("movement kind")),
         }
     }
@@ -91,6 +105,31 @@ pub enum Record {
     Movement(Movement),
     /// A hold was changed, and no credits moved: the hold after.
     Hold(HoldRecord),
+    /// A tranche was changed, and no credits moved.
+    Tranche(TrancheRecord),
+}
+
+/// A life-cycle record of a tranche: it was confirmed, and becomes active later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrancheRecord {
+    /// Its wallet.
+    pub wallet_no: WalletNo,
+    /// The tranche.
+    pub tranche: TrancheId,
+    /// When it was booked.
+    pub booked_at: Time,
+    /// From when on it may be spent.
+    pub effective_at: Time,
+    /// Until when.
+    pub expires_at: Time,
+    /// The wallet's balance then.
+    pub balance: Balance,
+    /// Why; may be empty.
+    pub reason_code: String,
+    /// The key of the command.
+    pub key: String,
+    /// Who asked; may be empty.
+    pub actor: String,
 }
 
 /// A life-cycle record of a hold.
@@ -158,6 +197,8 @@ pub struct Movement {
     pub draws: Vec<Draw>,
     /// The hold whose credits they are; for a debit, the hold that it exceeds.
     pub hold: Option<HoldId>,
+    /// The movement that it gives back of.
+    pub corrects: Option<RecordId>,
     /// What was charged for, for a debit that says so.
     pub charge_type: Option<ChargeType>,
     /// The feature charged for; empty is none.
@@ -189,6 +230,8 @@ pub struct NewMovement<'a> {
     pub draws: &'a [Draw],
     /// As [`Movement::hold`].
     pub hold: Option<HoldId>,
+    /// As [`Movement::corrects`].
+    pub corrects: Option<RecordId>,
     /// What was charged for.
     pub charge: Charge<'a>,
     /// As [`Movement::key`].
@@ -233,7 +276,8 @@ const FLAG_METADATA: u64 = 32;
 const FLAG_FEATURE: u64 = 64;
 // The flags are a varint: from here on they take a second byte.
 const FLAG_HOLD: u64 = 128;
-const FLAGS_KNOWN: u64 = 255;
+const FLAG_CORRECTS: u64 = 256;
+const FLAGS_KNOWN: u64 = 511;
 
 /// The row of a movement.
 pub fn encode_movement(place: &Place, movement: &NewMovement<'_>) -> Vec<u8> {
@@ -247,6 +291,7 @@ pub fn encode_movement(place: &Place, movement: &NewMovement<'_>) -> Vec<u8> {
         (!movement.metadata.is_empty(), FLAG_METADATA),
         (movement.charge.feature.is_some(), FLAG_FEATURE),
         (movement.hold.is_some(), FLAG_HOLD),
+        (movement.corrects.is_some(), FLAG_CORRECTS),
     ] {
         flags |= if set { flag } else { 0 };
     }
@@ -278,6 +323,9 @@ pub fn encode_movement(place: &Place, movement: &NewMovement<'_>) -> Vec<u8> {
     put_text(&mut out, movement.key);
     if let Some(hold) = movement.hold {
         put_u64(&mut out, hold.0);
+    }
+    if let Some(corrects) = movement.corrects {
+        put_u64(&mut out, corrects.0);
     }
     for (flag, text) in [
         (FLAG_FEATURE, movement.charge.feature.unwrap_or_default()),
@@ -316,7 +364,7 @@ impl WalletRecord {
         put_u64(&mut out, u64::from(self.info.draw_priority));
         out.push(self.info.scope.code());
         out.push(self.info.burn_policy.code());
-        out.push(u8::from(self.info.frozen));
+        out.push(u8::from(self.info.frozen) | u8::from(self.info.closed) << 1);
         put_u64(&mut out, self.info.version);
         put_u64(&mut out, self.info.created_at.0);
         put_text(&mut out, &self.reason_code);
@@ -341,6 +389,49 @@ impl HoldRecord {
     }
 }
 
+impl TrancheRecord {
+    /// The row.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        out.extend_from_slice(&[VERSION, TAG_TRANCHE]);
+        put_u64(&mut out, self.wallet_no.0);
+        put_u64(&mut out, self.tranche.0);
+        put_u64(&mut out, self.booked_at.0);
+        put_u64(&mut out, self.effective_at.0);
+        put_u64(&mut out, self.expires_at.0.wrapping_add(1));
+        put_balance(&mut out, &self.balance);
+        put_text(&mut out, &self.reason_code);
+        put_text(&mut out, &self.key);
+        put_text(&mut out, &self.actor);
+        out
+    }
+}
+
+fn wallet_info(reader: &mut Reader<'_>) -> Result<WalletInfo, Damage> {
+    let wallet = reader.text("wallet")?.to_owned();
+    let asset_code = reader.text("asset code")?.to_owned();
+    let asset_scale = reader.byte("asset scale")?;
+    let draw_priority = reader.narrow("draw_priority")?;
+    let scope = ChargeScope::from_code(reader.byte("scope")?)?;
+    let burn_policy = BurnPolicy::from_code(reader.byte("burn_policy")?)?;
+    let state = reader.byte("wallet state")?;
+    if state > 3 {
+        return Err(Damage("wallet state"));
+    }
+    Ok(WalletInfo {
+        wallet,
+        asset_code,
+        asset_scale,
+        draw_priority,
+        scope,
+        burn_policy,
+        frozen: state & 1 != 0,
+        closed: state & 2 != 0,
+        version: reader.u64("version")?,
+        created_at: Time(reader.u64("created_at")?),
+    })
+}
+
 impl Record {
     /// Reads the row of the record `id`.
     pub fn decode(id: RecordId, row: &[u8]) -> Result<Record, Damage> {
@@ -352,22 +443,23 @@ impl Record {
             TAG_WALLET => Record::Wallet(WalletRecord {
                 wallet_no: WalletNo(reader.u64("wallet no")?),
                 booked_at: Time(reader.u64("booked_at")?),
-                info: WalletInfo {
-                    wallet: reader.text("wallet")?.to_owned(),
-                    asset_code: reader.text("asset code")?.to_owned(),
-                    asset_scale: reader.byte("asset scale")?,
-                    draw_priority: reader.narrow("draw_priority")?,
-                    scope: ChargeScope::from_code(reader.byte("scope")?)?,
-                    burn_policy: BurnPolicy::from_code(reader.byte("burn_policy")?)?,
-                    frozen: reader.byte("frozen")? != 0,
-                    version: reader.u64("version")?,
-                    created_at: Time(reader.u64("created_at")?),
-                },
+                info: wallet_info(&mut reader)?,
                 reason_code: reader.text("reason_code")?.to_owned(),
                 key: reader.text("key")?.to_owned(),
                 actor: reader.text("actor")?.to_owned(),
             }),
             TAG_MOVEMENT => Record::Movement(decode_movement(id, &mut reader)?),
+            TAG_TRANCHE => Record::Tranche(TrancheRecord {
+                wallet_no: WalletNo(reader.u64("wallet no")?),
+                tranche: TrancheId(reader.u64("tranche")?),
+                booked_at: Time(reader.u64("booked_at")?),
+                effective_at: Time(reader.u64("effective_at")?),
+                expires_at: Time(reader.u64("expires_at")?.wrapping_sub(1)),
+                balance: balance(&mut reader)?,
+                reason_code: reader.text("reason_code")?.to_owned(),
+                key: reader.text("key")?.to_owned(),
+                actor: reader.text("actor")?.to_owned(),
+            }),
             TAG_HOLD => Record::Hold(HoldRecord {
                 hold: HoldId(reader.u64("hold")?),
                 booked_at: Time(reader.u64("booked_at")?),
@@ -426,6 +518,10 @@ fn decode_movement(id: RecordId, reader: &mut Reader<'_>) -> Result<Movement, Da
         0 => None,
         _ => Some(HoldId(reader.u64("movement hold")?)),
     };
+    let corrects = match flags & FLAG_CORRECTS {
+        0 => None,
+        _ => Some(RecordId(reader.u64("corrected movement")?)),
+    };
     let mut text = |flag| match flags & flag {
         0 => Ok(String::new()),
         _ => reader.text("movement text").map(str::to_owned),
@@ -454,6 +550,7 @@ fn decode_movement(id: RecordId, reader: &mut Reader<'_>) -> Result<Movement, Da
         balance_after,
         draws,
         hold,
+        corrects,
         charge_type,
         feature,
         key,

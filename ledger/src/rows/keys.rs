@@ -12,7 +12,7 @@ pub type Key = Vec<u8>;
 
 /// The tables whose rows are read by ordered scans as well as by key.
 pub fn is_ordered(key: &[u8]) -> bool {
-    matches!(key.first(), Some(b'T' | b'R' | b'X' | b'Y' | b'L' | b'D' | b'S'))
+    matches!(key.first(), Some(b'T' | b'R' | b'X' | b'Y' | b'L' | b'P' | b'D' | b'S'))
 }
 
 /// The one row of the shard itself.
@@ -95,7 +95,13 @@ pub fn open_from(class: &[u8], priority: u16, expires_at: Time) -> Key {
 
 /// `T`: an open tranche under one of its classes.
 pub fn open(wallet: WalletNo, class: Class<'_>, tranche: &OpenTranche) -> Key {
-    let mut key = open_class(wallet, class);
+    open_in(&open_class(wallet, class), tranche)
+}
+
+/// `T`: an open tranche in a class.
+pub fn open_in(class: &[u8], tranche: &OpenTranche) -> Key {
+    let mut key = Vec::with_capacity(class.len() + 27);
+    key.extend_from_slice(class);
     key.extend_from_slice(&tranche.priority.to_be_bytes());
     key.extend_from_slice(&tranche.expires_at.0.to_be_bytes());
     key.push(tranche.kind.code());
@@ -177,6 +183,39 @@ pub fn parse_due(key: &[u8]) -> Result<DueKey, Damage> {
     };
     let tranche = rest.try_into().map_err(|_| WHAT)?;
     Ok(DueKey { at: Time(u64::from_be_bytes(*at)), rank, tranche: TrancheId(u64::from_be_bytes(tranche)) })
+}
+
+/// `P`: the beginning of the pending tranches of a wallet.
+pub fn pending_of(wallet: WalletNo) -> Key {
+    numbered(b'P', wallet, 0)
+}
+
+/// `P`: a pending tranche of a wallet.
+pub fn pending(wallet: WalletNo, tranche: TrancheId) -> Key {
+    let mut key = numbered(b'P', wallet, 8);
+    key.extend_from_slice(&tranche.0.to_be_bytes());
+    key
+}
+
+/// `F`: what was given back of a movement.
+pub fn refund(movement: RecordId) -> Key {
+    let mut key = Vec::with_capacity(9);
+    key.push(b'F');
+    key.extend_from_slice(&movement.0.to_be_bytes());
+    key
+}
+
+/// The class that the key of a `T` row stands in: the key's beginning, up to the priority.
+pub fn class_of_open(key: &[u8]) -> Result<&[u8], Damage> {
+    const WHAT: Damage = Damage("open tranche key");
+    let feature = match key.get(10).ok_or(WHAT)? {
+        0 => 0,
+        _ => {
+            let length = key.get(11..).and_then(|rest| rest.first_chunk::<2>()).ok_or(WHAT)?;
+            2 + usize::from(u16::from_be_bytes(*length))
+        }
+    };
+    key.get(..11 + feature).ok_or(WHAT)
 }
 
 /// `H`: a hold.

@@ -33,6 +33,11 @@ impl Meta {
         self.allocated << SHARD_TAG_BITS | u64::from(self.shard_tag)
     }
 
+    /// The id that is allocated next.
+    pub fn next(&self) -> u64 {
+        (self.allocated + 1) << SHARD_TAG_BITS | u64::from(self.shard_tag)
+    }
+
     /// The row.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];

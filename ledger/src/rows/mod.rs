@@ -11,6 +11,8 @@
 //! | `T` | wallet no, class, burn key | [`open`]: an open tranche beyond those in its wallet's row |
 //! | `R` | wallet no, tranche | [`tranche`]: what was granted, and what became of it |
 //! | `X` | wallet no, due, rank, tranche | what is due in a wallet, beyond its row |
+//! | `P` | wallet no, tranche | the pending tranches: they wait for their invoice |
+//! | `F` | record | [`refund`]: what was given back of a movement |
 //! | `H` | hold | [`hold`]: what is set aside, and what became of it |
 //! | `L` | wallet no, hold | the holds that have pinned something in a wallet |
 //! | `Y` | wallet no, due, hold | the open holds of a wallet |
@@ -29,5 +31,6 @@ pub mod keys;
 pub mod memo;
 pub mod meta;
 pub mod open;
+pub mod refund;
 pub mod tranche;
 pub mod wallet;

@@ -65,12 +65,17 @@ impl<'a> Charge<'a> {
 }
 
 impl OpenTranche {
-    /// Whether it may pay a charge at an instant: active, unexpired, in scope, not used up.
-    pub fn pays(&self, charge: Charge<'_>, now: Time) -> bool {
+    /// Whether it may pay a charge at an instant: active, unexpired, in scope, not used up. Without a
+    /// charge its scope does not matter.
+    pub fn pays(&self, charge: Option<Charge<'_>>, now: Time) -> bool {
         self.available > Amount::ZERO
             && self.effective_at <= now
             && now < self.expires_at
-            && self.scope.fits(charge.charge_type)
+            && charge.is_none_or(|charge| self.fits(charge))
+    }
+
+    fn fits(&self, charge: Charge<'_>) -> bool {
+        self.scope.fits(charge.charge_type)
             && match (&self.features, charge.feature) {
                 (None, _) => true,
                 (Some(_), None) => false,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::amount::Amount;
 use crate::codec::{Damage, Reader, put_text, put_u64, put_u128};
-use crate::command::{ChargeScope, TrancheKind, TrancheSpec, put_decimal, put_metadata};
+use crate::command::{ChargeScope, Expiry, TrancheKind, TrancheSpec, put_decimal, put_metadata};
 use crate::ids::{RecordId, TrancheId};
 use crate::rows::open::OpenTranche;
 use crate::time::Time;
@@ -19,6 +19,9 @@ const VERSION: u8 = 1;
 const LIFE: u8 = 7;
 const FLAG_HELD: u8 = 8;
 const FLAG_EXPIRED: u8 = 16;
+const FLAG_VOIDED: u8 = 32;
+const FLAG_LIFETIME: u8 = 64;
+const FLAG_RESTORED: u8 = 128;
 
 /// The life of a tranche as its row tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,12 @@ pub enum TrancheLife {
     Open,
     /// Its expiry was booked.
     Expired,
+    /// It waits for its invoice.
+    Pending,
+    /// What was left of it was withdrawn.
+    Voided,
+    /// Its invoice was not paid.
+    Failed,
 }
 
 /// A tranche.
@@ -42,6 +51,8 @@ pub struct TrancheRow {
     pub held: Amount,
     /// What lapsed of it.
     pub expired: Amount,
+    /// What was withdrawn of it.
+    pub voided: Amount,
     /// What sort of credit.
     pub kind: TrancheKind,
     /// Lower burns first.
@@ -50,8 +61,12 @@ pub struct TrancheRow {
     pub scope: ChargeScope,
     /// Since when it may be spent.
     pub effective_at: Time,
-    /// Until when.
+    /// Until when. Of a pending one with a lifetime not known yet: [`Time::NEVER`].
     pub expires_at: Time,
+    /// The lifetime of a pending one, which counts from its activation: a span and a zone, as granted.
+    pub lifetime: Option<(String, String)>,
+    /// Its end before a refund restored it for a grace; `None` for one that never was.
+    pub first_end: Option<Time>,
     /// When it was granted, in ledger time.
     pub created_at: Time,
     /// The features it is limited to; `None` is any.
@@ -74,18 +89,31 @@ impl TrancheRow {
     /// A tranche as its grant wants it.
     pub fn new(spec: &TrancheSpec<'_>, amount: Amount, now: Time) -> TrancheRow {
         let effective_at = spec.effective_at.unwrap_or(now);
-        let life = if effective_at > now { TrancheLife::Scheduled } else { TrancheLife::Open };
+        let life = match spec.pending {
+            true => TrancheLife::Pending,
+            false if effective_at > now => TrancheLife::Scheduled,
+            false => TrancheLife::Open,
+        };
+        let (expires_at, lifetime) = match spec.expiry {
+            Expiry::After { span, zone, .. } if spec.pending => {
+                (Time::NEVER, Some((span.to_owned(), zone.to_owned())))
+            }
+            expiry => (expiry.at(), None),
+        };
         let features: Vec<String> = spec.features.iter().map(|&feature| feature.to_owned()).collect();
         TrancheRow {
             life,
             amount,
             held: Amount::ZERO,
             expired: Amount::ZERO,
+            voided: Amount::ZERO,
             kind: spec.kind,
             priority: spec.priority,
             scope: spec.scope,
             effective_at,
-            expires_at: spec.expiry.at(),
+            expires_at,
+            lifetime,
+            first_end: None,
             created_at: now,
             features: (!features.is_empty()).then(|| features.into()),
             label: spec.label.to_owned(),
@@ -99,6 +127,11 @@ impl TrancheRow {
                 .collect(),
             granted_by: RecordId::NONE,
         }
+    }
+
+    /// Until when it may be spent, as its grant or confirmation said.
+    pub fn granted_until(&self) -> Time {
+        self.first_end.unwrap_or(self.expires_at)
     }
 
     /// The tranche as it enters the burn order, with all of it available.
@@ -123,8 +156,13 @@ impl TrancheRow {
             TrancheLife::Scheduled => 1,
             TrancheLife::Open => 2,
             TrancheLife::Expired => 3,
+            TrancheLife::Pending => 4,
+            TrancheLife::Voided => 5,
+            TrancheLife::Failed => 6,
         };
-        let parts = [(self.held, FLAG_HELD), (self.expired, FLAG_EXPIRED)];
+        let life = life | if self.lifetime.is_some() { FLAG_LIFETIME } else { 0 };
+        let life = life | if self.first_end.is_some() { FLAG_RESTORED } else { 0 };
+        let parts = [(self.held, FLAG_HELD), (self.expired, FLAG_EXPIRED), (self.voided, FLAG_VOIDED)];
         let there = parts.iter().filter(|(part, _)| *part != Amount::ZERO);
         out.push(there.clone().fold(life, |packed, (_, flag)| packed | flag));
         there.for_each(|(part, _)| put_u128(&mut out, part.0 as u128));
@@ -134,6 +172,13 @@ impl TrancheRow {
         out.push(self.scope.code());
         put_u64(&mut out, self.effective_at.0);
         put_u64(&mut out, self.expires_at.0.wrapping_add(1));
+        if let Some((span, zone)) = &self.lifetime {
+            put_text(&mut out, span);
+            put_text(&mut out, zone);
+        }
+        if let Some(end) = self.first_end {
+            put_u64(&mut out, end.0);
+        }
         put_u64(&mut out, self.created_at.0);
         let features = self.features.as_deref().unwrap_or_default();
         put_u64(&mut out, features.len() as u64);
@@ -170,19 +215,27 @@ impl TrancheRow {
             1 => TrancheLife::Scheduled,
             2 => TrancheLife::Open,
             3 => TrancheLife::Expired,
+            4 => TrancheLife::Pending,
+            5 => TrancheLife::Voided,
+            6 => TrancheLife::Failed,
             _ => return Err(Damage("tranche life")),
         };
-        if packed & !(LIFE | FLAG_HELD | FLAG_EXPIRED) != 0 {
-            return Err(Damage("tranche life"));
-        }
         let mut part = |flag| if packed & flag != 0 { amount(&mut reader) } else { Ok(Amount::ZERO) };
-        let (held, expired) = (part(FLAG_HELD)?, part(FLAG_EXPIRED)?);
+        let (held, expired, voided) = (part(FLAG_HELD)?, part(FLAG_EXPIRED)?, part(FLAG_VOIDED)?);
         let amount = amount(&mut reader)?;
         let kind = TrancheKind::from_code(reader.byte("kind")?)?;
         let priority = reader.narrow("priority")?;
         let scope = ChargeScope::from_code(reader.byte("scope")?)?;
         let effective_at = Time(reader.u64("effective_at")?);
         let expires_at = Time(reader.u64("expires_at")?.wrapping_sub(1));
+        let lifetime = match packed & FLAG_LIFETIME {
+            0 => None,
+            _ => Some((reader.text("lifetime")?.to_owned(), reader.text("lifetime")?.to_owned())),
+        };
+        let first_end = match packed & FLAG_RESTORED {
+            0 => None,
+            _ => Some(Time(reader.u64("first end")?)),
+        };
         let created_at = Time(reader.u64("created_at")?);
         let count: usize = reader.narrow("feature count")?;
         let mut features = Vec::with_capacity(count.min(64));
@@ -194,11 +247,14 @@ impl TrancheRow {
             amount,
             held,
             expired,
+            voided,
             kind,
             priority,
             scope,
             effective_at,
             expires_at,
+            lifetime,
+            first_end,
             created_at,
             features: (!features.is_empty()).then(|| features.into()),
             label: reader.text("label")?.to_owned(),

@@ -25,7 +25,8 @@ const FLAG_QUARANTINED: u8 = 2;
 const FLAG_OVERFLOW: u8 = 4;
 const FLAG_LAPSE: u8 = 8;
 const FLAG_HOLDS: u8 = 16;
-const FLAGS_KNOWN: u8 = 31;
+const FLAG_CLOSED: u8 = 32;
+const FLAGS_KNOWN: u8 = 63;
 
 /// How long the spans are in which open holds are counted by their time-outs: 268 seconds. A hold lives
 /// at most a day: there are 323 spans at most.
@@ -48,6 +49,8 @@ pub struct Wallet {
     pub burn_policy: BurnPolicy,
     /// Takes grants but no debits.
     pub frozen: bool,
+    /// Takes nothing any more, for ever.
+    pub closed: bool,
     /// Its customer is quarantined.
     pub quarantined: bool,
     /// Rises with each change of an attribute, from 1.
@@ -171,6 +174,7 @@ impl Wallet {
             scope: self.scope,
             burn_policy: self.burn_policy,
             frozen: self.frozen,
+            closed: self.closed,
             version: self.version,
             created_at: self.created_at,
         }
@@ -187,6 +191,14 @@ impl Wallet {
             pending: self.pending,
             debt: Amount::ZERO,
         }
+    }
+
+    /// Whether nothing is in it, and nothing will come back to it. What has expired counts as gone, booked
+    /// or not.
+    pub fn is_empty(&self, now: Time) -> bool {
+        let balance = self.balance(now);
+        let there = [balance.available, balance.held, balance.pending];
+        there.iter().all(|part| *part == Amount::ZERO) && self.holds.is_empty()
     }
 
     /// Puts a tranche into the window at its place in burn order.
@@ -237,6 +249,7 @@ impl Wallet {
             (self.overflow.is_some(), FLAG_OVERFLOW),
             (self.lapse.is_some(), FLAG_LAPSE),
             (!self.holds.is_empty(), FLAG_HOLDS),
+            (self.closed, FLAG_CLOSED),
         ] {
             flags |= if set { flag } else { 0 };
         }
@@ -308,6 +321,7 @@ impl Wallet {
             scope: ChargeScope::from_code(packed & 15)?,
             burn_policy: BurnPolicy::from_code(packed >> 4)?,
             frozen: flags & FLAG_FROZEN != 0,
+            closed: flags & FLAG_CLOSED != 0,
             quarantined: flags & FLAG_QUARANTINED != 0,
             version: reader.u64("wallet version number")?,
             created_at: Time(reader.u64("created_at")?),

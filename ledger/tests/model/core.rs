@@ -7,12 +7,12 @@ use purser_ledger::audit::{AuditReport, audit};
 use purser_ledger::cache::WalletCache;
 use purser_ledger::command::BatchEncoder;
 use purser_ledger::ids::{Customer, HoldId, RecordId};
-use purser_ledger::query::{self, HoldView, LedgerEntry, OpenView, TrancheView};
+use purser_ledger::query::{self, HoldView, LedgerEntry, OpenView, TrancheView, WalletView};
 use purser_ledger::rows::journal::Record;
 use purser_ledger::rows::keys;
 use purser_ledger::store::{MemStore, Store};
 use purser_ledger::time::Time;
-use purser_ledger::verdict::{Answer, Balance};
+use purser_ledger::verdict::{Answer, Balance, WalletInfo};
 
 use super::drafts::Item;
 
@@ -74,6 +74,15 @@ impl Core {
         let row = self.store.get(&keys::record(id)).map_err(|error| format!("record: {error}"))?;
         let row = row.ok_or_else(|| format!("there is no record {id:?}"))?;
         Record::decode(id, &row).map_err(|damage| format!("record: {damage}"))
+    }
+
+    pub fn wallet(&self, customer: Customer<'_>, wallet: &str, now: Time) -> Check<WalletView> {
+        query::wallet(&self.store, customer, wallet, now).map_err(|error| format!("wallet: {error}"))
+    }
+
+    /// The attributes of all wallets of a customer.
+    pub fn wallets(&self, customer: Customer<'_>) -> Check<Vec<WalletInfo>> {
+        query::wallets(&self.store, customer, None, PAGE).map_err(|error| format!("wallets: {error}"))
     }
 
     pub fn balance(&self, customer: Customer<'_>, wallet: &str, now: Time) -> Check<Balance> {

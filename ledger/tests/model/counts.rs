@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use purser_ledger::amount::Asset;
-use purser_ledger::command::{Capture, ChargeType, Debit, HOLD_TTL_MAX, Hold, Operation, Payer};
+use purser_ledger::command::{Capture, ChargeType, Debit, GrantEnd, HOLD_TTL_MAX, Hold, Operation, Payer};
 use purser_ledger::ids::Customer;
 use purser_ledger::rows::hold::{HoldState, HoldStatus};
 use purser_ledger::rows::journal::MovementKind;
 use purser_ledger::time::Time;
 use purser_ledger::verdict::Reason;
-use purser_model::{DueWhat, Effect, HoldPayer, Movement, Posted, Reply, Verdict, Wallet};
+use purser_model::{DueWhat, Effect, HoldPayer, Movement, Posted, Reply, Stage, Tranche, Verdict, Wallet};
 
 use super::drafts::Item;
 use super::pair::Pair;
@@ -18,7 +18,7 @@ use super::pair::Pair;
 pub type Counts = BTreeMap<String, usize>;
 
 /// The reasons that a session can meet; the limits on draws and wallets are told as stories.
-pub const REASONS: [Reason; 13] = [
+pub const REASONS: [Reason; 19] = [
     Reason::CustomerNotFound,
     Reason::WalletNotFound,
     Reason::AlreadyExists,
@@ -32,6 +32,12 @@ pub const REASONS: [Reason; 13] = [
     Reason::HoldExpired,
     Reason::HoldClosed,
     Reason::TrancheNotActive,
+    Reason::TrancheNotFound,
+    Reason::WalletClosed,
+    Reason::WalletNotEmpty,
+    Reason::VersionConflict,
+    Reason::MovementNotFound,
+    Reason::RefundExceedsDebit,
 ];
 
 impl Pair {
@@ -40,7 +46,7 @@ impl Pair {
         *self.counts.entry(what.into()).or_default() += 1;
     }
 
-    fn count_all<const N: usize>(&mut self, happenings: [(bool, &str); N]) {
+    pub fn count_all<const N: usize>(&mut self, happenings: [(bool, &str); N]) {
         for (_, what) in happenings.into_iter().filter(|(happened, _)| *happened) {
             self.count(what);
         }
@@ -53,7 +59,10 @@ impl Pair {
         match reply {
             Reply::KeyReused => self.count("key reused"),
             Reply::KeyTooOld => self.count("key too old"),
-            Reply::Backlog => self.count_backlog(command.header.customer),
+            Reply::Backlog => {
+                self.count_backlog(command.header.customer);
+                self.count(format!("backlog to {verb}"));
+            }
             Reply::Swept { .. } => {}
             Reply::Verdict { replayed: true, verdict: Verdict::Applied { .. } } => {
                 self.count("replay, applied");
@@ -69,6 +78,7 @@ impl Pair {
                 if denial.reason == Reason::HoldNotFound {
                     self.count_unknown_hold(&command.operation);
                 }
+                self.count_denial_of_life(&command.operation, denial.reason);
             }
             Reply::Verdict { verdict: Verdict::Applied { effect, .. }, .. } => {
                 self.count_effect(&command.operation, effect)
@@ -102,8 +112,11 @@ impl Pair {
     }
 
     fn count_effect(&mut self, operation: &Operation<'_>, effect: &Effect) {
-        let Effect::Posted { movements, hold, .. } = effect else { return self.count("wallet changed") };
         self.count(verb(operation));
+        let Effect::Posted { movements, hold, .. } = effect else {
+            self.count("wallet changed");
+            return self.count_wallet(operation);
+        };
         if let Some((no, _)) = hold {
             self.count_draws_of_holds(*no, movements);
         }
@@ -118,8 +131,10 @@ impl Pair {
                 (movements.is_empty(), "release of nothing"),
                 (movements.len() > 1, "release in several movements"),
             ]),
-            _ if movements.len() > 1 => self.count("grant of immediate and scheduled tranches"),
-            _ => {}
+            (Operation::Grant(_), _) => {
+                self.count_all([(movements.len() > 1, "grant of immediate and scheduled tranches")]);
+            }
+            _ => self.count_life(operation, movements),
         }
     }
 
@@ -199,21 +214,29 @@ impl Pair {
             }
         };
         let mut own = wallets.iter().filter(in_asset).peekable();
-        let nobody = own.peek().is_some() && own.all(|wallet| wallet.info.frozen);
+        let nobody = own.peek().is_some() && own.all(|wallet| wallet.info.frozen || wallet.info.closed);
         self.count_all([(nobody, "nobody left to pay for a hold")]);
         let now = self.model.now();
         for posted in movements {
+            let stage = |no: usize| self.tranche(no).map(|tranche| tranche.stage);
+            let captures_voided = posted.kind == MovementKind::Captured
+                && posted.draws.iter().any(|draw| stage(draw.tranche) == Some(Stage::Voided));
             let expired = posted.draws.iter().any(|draw| self.expiry_of(draw.tranche) <= now);
             self.count_all([
                 (posted.kind == MovementKind::Expired, "lapse of what a command gives back"),
                 (posted.kind == MovementKind::Captured && expired, "capture of an expired tranche"),
+                (posted.kind == MovementKind::Voided, "withdrawal of what a command gives back"),
+                (captures_voided, "capture of a voided tranche"),
             ]);
         }
     }
 
-    fn expiry_of(&self, no: usize) -> Time {
-        let mut tranches = self.model.wallets().iter().flat_map(|wallet| &wallet.tranches);
-        tranches.find(|tranche| tranche.no == no).map_or(Time::NEVER, |tranche| tranche.expires_at)
+    pub fn tranche(&self, no: usize) -> Option<&Tranche> {
+        self.model.wallets().iter().flat_map(|wallet| &wallet.tranches).find(|tranche| tranche.no == no)
+    }
+
+    pub fn expiry_of(&self, no: usize) -> Time {
+        self.tranche(no).map_or(Time::NEVER, |tranche| tranche.expires_at)
     }
 
     /// Counts what the shard has booked itself, and what a batch has left behind.
@@ -226,6 +249,7 @@ impl Pair {
                 (MovementKind::Granted, _) => self.count("activation"),
                 (MovementKind::Released, _) => self.count("time-out that gives back"),
                 (MovementKind::Expired, Some(_)) => self.count("lapse at a time-out"),
+                (MovementKind::Voided, Some(_)) => self.count("withdrawal at a time-out"),
                 _ => {}
             }
             if movement.hold.is_some() {
@@ -270,7 +294,7 @@ impl Pair {
     }
 }
 
-fn draws_in(movements: &[Posted]) -> usize {
+pub fn draws_in(movements: &[Posted]) -> usize {
     movements.iter().map(|movement| movement.draws.len()).sum()
 }
 
@@ -288,5 +312,12 @@ fn verb(operation: &Operation<'_>) -> &'static str {
         Operation::ExtendHold(_) => "extend",
         Operation::Capture(_) => "capture",
         Operation::Release(_) => "release",
+        Operation::UpdateWallet(_) => "update",
+        Operation::CloseWallet(_) => "close",
+        Operation::ConfirmGrant(_) => "confirm",
+        Operation::EndGrant(end) if end.end == GrantEnd::Failed => "fail",
+        Operation::EndGrant(_) => "void",
+        Operation::Refund(_) => "refund",
+        Operation::Adjust(_) => "adjust",
     }
 }

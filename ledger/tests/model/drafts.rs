@@ -1,23 +1,25 @@
 //! What the property tests try: sessions of batches, drawn (see [`drawing`](super::drawing)) from small
 //! spaces so that commands meet.
 //!
-//! A draft says times relative to the clock, and holds as "the last but one of this customer", so that
-//! a session still means something when a part of it is cut away; [`Session::write`] turns it into
-//! commands. Which id a hold has only the ledger can say: writing a session runs it, item by item.
+//! A draft says times relative to the clock, and holds, tranches and movements as "the last but one", so
+//! that a session still means something when a part of it is cut away; [`Session::write`] turns it into
+//! commands. Which ids these have only the ledger can say: writing a session runs it, item by item, and
+//! [`Happened`] keeps what commands may be about.
 
 use std::fmt;
 use std::sync::OnceLock;
 
 use purser_ledger::amount::{Asset, Decimal};
 use purser_ledger::command::{
-    BurnPolicy, Capture, ChargeScope, ChargeType, Command, CreateWallet, Debit, Expiry, ExtendHold,
-    FreezeWallet, Grant, Header, Hold, Metadata, Operation, Payer, Release, TrancheKind, TrancheSpec,
+    Adjust, BurnPolicy, Capture, Change, ChargeScope, ChargeType, CloseWallet, Command, ConfirmGrant,
+    CreateWallet, Debit, EndGrant, Expiry, ExtendHold, FreezeWallet, Grant, GrantEnd, Header, Hold, Metadata,
+    Operation, Payer, Refund, Release, TrancheKind, TrancheSpec, UpdateWallet,
 };
-use purser_ledger::ids::{Customer, HoldId};
+use purser_ledger::ids::{Customer, HoldId, RecordId, TrancheId};
 use purser_ledger::time::{Span, Time};
-use purser_ledger::verdict::{Answer, Applied, Effect, Reply, Verdict};
 
 use super::core::{Core, entry_of};
+use super::happened::{Granted, Happened};
 
 /// Where sessions begin.
 pub const BEGIN: u64 = 1_000;
@@ -40,6 +42,10 @@ pub const KEYS: [&str; 4] = ["k1", "k2", "k3", "k4"];
 const FRESH_KEYS: usize = 4_000;
 /// Ids that no hold has; one of them is likely to be a wallet's or a tranche's.
 pub const STRANGE_HOLDS: [HoldId; 3] = [HoldId(0), HoldId(0x5_0007), HoldId(u64::MAX)];
+/// Likewise of tranches and of movements, though the second one is there at times.
+pub const STRANGE_NUMBERS: [u64; 3] = [0, 0x5_0007, u64::MAX];
+/// No drawn lifetime is longer than so many microseconds.
+const LIFETIME_MAX: u64 = 64;
 /// 38 nines: one fits in an amount at scale 0, two do not, and none fits at scale 2.
 const HUGE: i128 = 99_999_999_999_999_999_999_999_999_999_999_999_999;
 
@@ -93,6 +99,79 @@ pub enum OperationDraft {
     Extend { hold: HoldPick, ttl: Span },
     Capture { hold: HoldPick, amount: Option<AmountDraft>, keep_open: bool, noted: bool },
     Release { hold: HoldPick, noted: bool },
+    Update { wallet: usize, version: VersionDraft, draw_priority: Option<u16>, scope: Option<ChargeScope> },
+    Close { wallet: usize },
+    Confirm { tranche: TranchePick, expiry: Option<ExpiryDraft>, noted: bool },
+    End { tranche: TranchePick, end: GrantEnd, noted: bool },
+    Refund { movement: MovementPick, amount: Option<AmountDraft>, grace: Option<Span>, noted: bool },
+    Adjust { wallet: usize, change: ChangeDraft, noted: bool },
+}
+
+/// Which version of a wallet is changed.
+#[derive(Clone, Copy, Debug)]
+pub enum VersionDraft {
+    Any,
+    /// The one that it has.
+    Current,
+    Number(u64),
+}
+
+#[derive(Clone, Debug)]
+pub enum ChangeDraft {
+    Up {
+        amount: AmountDraft,
+        expiry: ExpiryDraft,
+    },
+    Down {
+        amount: AmountDraft,
+    },
+    /// So much more than there is: 0 is all that is there.
+    DownOver {
+        over: i128,
+    },
+    DownOf {
+        amount: AmountDraft,
+        tranche: TranchePick,
+    },
+}
+
+/// Which tranche: so many before the last one of its sort, and round again where there are not so many.
+#[derive(Clone, Copy, Debug)]
+pub enum TranchePick {
+    /// Asked about by the customer whose it is, in its wallet.
+    Own(TrancheSort, usize),
+    /// Asked about by the customer that was drawn, in this wallet.
+    In(usize, usize),
+    /// None at all, in this wallet.
+    Strange(usize, usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum TrancheSort {
+    Any,
+    /// Waits for its invoice.
+    Waiting,
+    /// Failed or was voided.
+    Ended,
+    /// A hold once pinned it.
+    Pinned,
+    /// A debit or capture once drew on it.
+    Spent,
+}
+
+/// Which movement: so many before the last one of its sort, and round again where there are not so many.
+#[derive(Clone, Copy, Debug)]
+pub enum MovementPick {
+    /// A debit's or capture's, asked about by the customer whose it is.
+    Spent(usize),
+    /// The same, asked about by the customer that was drawn.
+    SpentByAny(usize),
+    /// One that spends nothing, asked about by the customer whose it is.
+    Other(usize),
+    /// What is recorded of a command that moved nothing.
+    Record(usize),
+    /// None at all.
+    Strange(usize),
 }
 
 /// What a debit and a hold have in common.
@@ -125,6 +204,7 @@ pub enum HoldPick {
 #[derive(Clone, Debug)]
 pub struct TrancheDraft {
     pub amount: AmountDraft,
+    pub pending: bool,
     pub kind: TrancheKind,
     pub priority: u16,
     pub effective: Option<i64>,
@@ -147,8 +227,10 @@ pub enum AmountDraft {
 #[derive(Clone, Debug)]
 pub enum ExpiryDraft {
     Never,
+    /// So long after the clock.
     At(i64),
-    After(i64),
+    /// A lifetime of so many microseconds, which the span names as days.
+    After(u64),
 }
 
 // ---- from drafts to commands ------------------------------------------------------------------
@@ -168,9 +250,10 @@ pub enum Item {
 #[derive(Default)]
 struct Writing {
     clock: u64,
+    /// The time that the ledger has reached.
+    reached: u64,
     sent: Vec<Command<'static>>,
-    /// The holds placed, and whose they are.
-    placed: Vec<(Customer<'static>, HoldId)>,
+    happened: Happened,
     core: Core,
 }
 
@@ -181,6 +264,7 @@ impl Session {
         let mut batches = Vec::new();
         for batch in &self.0 {
             writing.clock = moved(writing.clock, batch.step);
+            writing.reached = writing.reached.max(writing.clock);
             let items = batch.items.iter().map(|item| writing.item(item)).collect();
             batches.push((Time(writing.clock), items));
         }
@@ -195,10 +279,8 @@ impl Writing {
         let applied = self.core.apply(&entry_of(Time(self.clock), std::slice::from_ref(&item)));
         let Item::Command(command) = &item else { return item };
         self.sent.push(command.clone());
-        if let (Operation::Hold(_), Ok((answers, _))) = (&command.operation, applied)
-            && let Some(hold) = placed(&answers)
-        {
-            self.placed.push((command.header.customer, hold));
+        if let Ok((answers, _)) = applied {
+            self.happened.learn(command, &answers[0]);
         }
         item
     }
@@ -211,29 +293,61 @@ impl Writing {
                 let mut command = self.sent[self.sent.len() - 1 - back].clone();
                 if let Some(deadline) = deadline {
                     command.header.valid_until = Time(moved(self.clock, *deadline));
-                    resolve_again(&mut command, self.clock);
                 }
+                self.resolve(&mut command);
                 Item::Command(command)
             }
             ItemDraft::New(draft) => Item::Command(self.command(draft)),
         }
     }
 
+    /// A leader resolves a calendar span by its own clock: what it comes to makes no other request.
+    fn resolve(&self, command: &mut Command<'static>) {
+        match &mut command.operation {
+            Operation::Grant(grant) => {
+                for spec in &mut grant.tranches {
+                    let from = self.clock.max(spec.effective_at.map_or(0, |time| time.0));
+                    spec.expiry = resolved_from(spec.expiry, from);
+                }
+            }
+            Operation::ConfirmGrant(confirm) => {
+                let granted = self.happened.granted(confirm.tranche);
+                confirm.lifetime = self.lifetime_of(granted);
+                confirm.expiry = confirm.expiry.map(|expiry| resolved_from(expiry, self.begin_of(granted)));
+            }
+            _ => {}
+        }
+    }
+
+    /// What a lifetime that a tranche was granted with comes to if it is confirmed now.
+    fn lifetime_of(&self, granted: Option<&Granted>) -> Option<Time> {
+        let lifetime = granted?.lifetime?;
+        Some(Time(self.begin_of(granted) + lifetime))
+    }
+
+    /// From when on a tranche may be spent if it is confirmed now.
+    fn begin_of(&self, granted: Option<&Granted>) -> u64 {
+        self.reached.max(granted.map_or(0, |granted| granted.effective_at.0))
+    }
+
     fn command(&self, draft: &CommandDraft) -> Command<'static> {
         let (namespace, id) = CUSTOMERS[draft.customer];
         let sent = self.sent.len();
-        let operation = self.operation(&draft.operation);
+        let customer = self.owner(&draft.operation).unwrap_or(Customer { namespace, id });
+        let operation = self.operation(customer, &draft.operation);
         let header = Header {
-            customer: self.owner(&draft.operation).unwrap_or(Customer { namespace, id }),
+            customer,
             key: draft.key.map_or_else(|| fresh_key(sent), |key| KEYS[key]),
             valid_until: Time(moved(self.clock, draft.deadline)),
             retention: Span(draft.retention),
             actor: if sent.is_multiple_of(3) { "" } else { "gateway" },
         };
-        Command { header, operation }
+        let mut command = Command { header, operation };
+        self.resolve(&mut command);
+        command
     }
 
-    fn operation(&self, draft: &OperationDraft) -> Operation<'static> {
+    fn operation(&self, customer: Customer<'static>, draft: &OperationDraft) -> Operation<'static> {
         match *draft {
             OperationDraft::Create { wallet, draw_priority, scope, burn_policy } => {
                 let (wallet, asset) = WALLETS[wallet];
@@ -271,56 +385,152 @@ impl Writing {
                 let hold = self.picked(hold);
                 Operation::Release(Release { hold, reason_code, reference, metadata })
             }
+            OperationDraft::Update { wallet, version, draw_priority, scope } => {
+                let wallet = WALLETS[wallet].0;
+                let version = match version {
+                    VersionDraft::Any => None,
+                    VersionDraft::Number(version) => Some(version),
+                    VersionDraft::Current => Some(self.version_of(customer, wallet)),
+                };
+                let reason_code = if draw_priority.is_some() { "reordered" } else { "" };
+                Operation::UpdateWallet(UpdateWallet { wallet, version, draw_priority, scope, reason_code })
+            }
+            OperationDraft::Close { wallet } => {
+                Operation::CloseWallet(CloseWallet { wallet: WALLETS[wallet].0, reason_code: "left" })
+            }
+            OperationDraft::Confirm { tranche, ref expiry, noted } => {
+                let (wallet, tranche) = self.tranche(tranche);
+                let (reason_code, reference, metadata) = notes(noted);
+                let expiry = expiry.as_ref().map(|expiry| expiry.write(self.clock));
+                Operation::ConfirmGrant(ConfirmGrant {
+                    wallet,
+                    tranche,
+                    expiry,
+                    lifetime: None,
+                    reason_code,
+                    reference,
+                    metadata,
+                })
+            }
+            OperationDraft::End { tranche, end, noted } => {
+                let (wallet, tranche) = self.tranche(tranche);
+                let (reason_code, reference, metadata) = notes(noted);
+                Operation::EndGrant(EndGrant { end, wallet, tranche, reason_code, reference, metadata })
+            }
+            OperationDraft::Refund { movement, ref amount, grace, noted } => {
+                let (reason_code, reference, metadata) = notes(noted);
+                let (movement, amount) = (self.movement(movement), amount.as_ref().map(AmountDraft::write));
+                Operation::Refund(Refund { movement, amount, grace, reason_code, reference, metadata })
+            }
+            OperationDraft::Adjust { wallet, ref change, noted } => {
+                let (_, reference, metadata) = notes(noted);
+                let (wallet, change) = self.change(customer, wallet, change);
+                let reason_code = "goodwill";
+                Operation::Adjust(Adjust { wallet, change, reason_code, reference, metadata })
+            }
+        }
+    }
+
+    /// A wallet, and by how much it is corrected.
+    fn change(
+        &self,
+        customer: Customer<'static>,
+        wallet: usize,
+        draft: &ChangeDraft,
+    ) -> (&'static str, Change<'static>) {
+        let (name, asset) = WALLETS[wallet];
+        match draft {
+            ChangeDraft::Up { amount, expiry } => {
+                (name, Change::Up { amount: amount.write(), expiry: expiry.write(self.clock) })
+            }
+            ChangeDraft::Down { amount } => (name, Change::Down { amount: amount.write(), tranche: None }),
+            ChangeDraft::DownOver { over } => {
+                let there = self.core.balance(customer, name, Time(self.reached));
+                let there = there.map_or(0, |balance| balance.available.0);
+                // Nothing more than nothing would be malformed.
+                let amount = Decimal::new(there.saturating_add(*over).max(1), asset.scale);
+                (name, Change::Down { amount: amount.expect("drafts are well-formed"), tranche: None })
+            }
+            ChangeDraft::DownOf { amount, tranche } => {
+                let (name, tranche) = self.tranche(*tranche);
+                (name, Change::Down { amount: amount.write(), tranche: Some(tranche) })
+            }
+        }
+    }
+
+    fn version_of(&self, customer: Customer<'static>, wallet: &str) -> u64 {
+        self.core.wallet(customer, wallet, Time(self.reached)).map_or(1, |view| view.info.version)
+    }
+
+    /// A wallet, and the tranche that was picked.
+    fn tranche(&self, pick: TranchePick) -> (&'static str, TrancheId) {
+        let none = TrancheId(STRANGE_NUMBERS[0]);
+        match pick {
+            TranchePick::Own(sort, back) => {
+                let granted = self.happened.tranche(sort, back);
+                granted.map_or((WALLETS[0].0, none), |granted| (granted.wallet, granted.id))
+            }
+            TranchePick::In(wallet, back) => {
+                let granted = self.happened.tranche(TrancheSort::Any, back);
+                (WALLETS[wallet].0, granted.map_or(none, |granted| granted.id))
+            }
+            TranchePick::Strange(wallet, which) => (WALLETS[wallet].0, TrancheId(STRANGE_NUMBERS[which])),
+        }
+    }
+
+    fn movement(&self, pick: MovementPick) -> RecordId {
+        match pick {
+            MovementPick::Strange(which) => RecordId(STRANGE_NUMBERS[which]),
+            _ => self.happened.movement(pick).map_or(RecordId(STRANGE_NUMBERS[0]), |(_, id)| id),
         }
     }
 
     fn picked(&self, pick: HoldPick) -> HoldId {
         match pick {
             HoldPick::Own(back) | HoldPick::Any(back) => {
-                self.newest_but(back).map_or(STRANGE_HOLDS[0], |(_, hold)| hold)
+                self.happened.hold(back).map_or(STRANGE_HOLDS[0], |(_, hold)| hold)
             }
             HoldPick::Strange(which) => STRANGE_HOLDS[which],
         }
     }
 
-    /// Whose command it is, for one about a hold of the customer's own.
+    /// Whose command it is, for one about something of the customer's own.
     fn owner(&self, draft: &OperationDraft) -> Option<Customer<'static>> {
         match draft {
             OperationDraft::Extend { hold: HoldPick::Own(back), .. }
             | OperationDraft::Capture { hold: HoldPick::Own(back), .. }
             | OperationDraft::Release { hold: HoldPick::Own(back), .. } => {
-                self.newest_but(*back).map(|(customer, _)| customer)
+                self.happened.hold(*back).map(|(customer, _)| customer)
+            }
+            OperationDraft::Confirm { tranche: TranchePick::Own(sort, back), .. }
+            | OperationDraft::End { tranche: TranchePick::Own(sort, back), .. }
+            | OperationDraft::Adjust {
+                change: ChangeDraft::DownOf { tranche: TranchePick::Own(sort, back), .. },
+                ..
+            } => self.happened.tranche(*sort, *back).map(|granted| granted.customer),
+            OperationDraft::Refund { movement: MovementPick::SpentByAny(_), .. } => None,
+            OperationDraft::Refund { movement, .. } => {
+                self.happened.movement(*movement).map(|(customer, _)| customer)
             }
             _ => None,
         }
     }
-
-    fn newest_but(&self, back: usize) -> Option<(Customer<'static>, HoldId)> {
-        let holds = self.placed.len();
-        (holds > 0).then(|| self.placed[holds - 1 - back % holds])
-    }
 }
 
-/// The hold that was placed just now.
-fn placed(answers: &[Answer]) -> Option<HoldId> {
-    match &answers.first()?.reply {
-        Reply::Verdict { replayed: false, verdict: Verdict::Applied(Applied { effect, .. }) } => match effect
-        {
-            Effect::Posted { hold, .. } => hold.as_ref().map(|hold| hold.0),
-            Effect::Wallet(_) => None,
-        },
-        _ => None,
-    }
-}
-
-/// A leader resolves a calendar span by its own clock: what it comes to makes no other request.
-fn resolve_again(command: &mut Command<'static>, clock: u64) {
-    let Operation::Grant(grant) = &mut command.operation else { return };
-    for spec in &mut grant.tranches {
-        if let Expiry::After { resolved, .. } = &mut spec.expiry {
-            *resolved = Time(clock + 9);
+/// The same end, with a lifetime counted from this time on.
+fn resolved_from(expiry: Expiry<'static>, from: u64) -> Expiry<'static> {
+    match (expiry, lifetime_in(expiry)) {
+        (Expiry::After { span, zone, .. }, Some(lifetime)) => {
+            Expiry::After { span, zone, resolved: Time(from + lifetime) }
         }
+        _ => expiry,
     }
+}
+
+/// The lifetime that a drawn span names.
+pub fn lifetime_in(expiry: Expiry<'_>) -> Option<u64> {
+    let Expiry::After { span, .. } = expiry else { return None };
+    span.strip_prefix('P')?.strip_suffix('D')?.parse().ok()
 }
 
 impl ChargeDraft {
@@ -374,16 +584,11 @@ impl TrancheDraft {
     fn write(&self, clock: u64) -> TrancheSpec<'static> {
         TrancheSpec {
             amount: self.amount.write(),
+            pending: self.pending,
             kind: self.kind,
             priority: self.priority,
             effective_at: self.effective.map(|step| Time(moved(clock, step))),
-            expiry: match self.expiry {
-                ExpiryDraft::Never => Expiry::Never,
-                ExpiryDraft::At(step) => Expiry::At(Time(moved(clock, step))),
-                ExpiryDraft::After(step) => {
-                    Expiry::After { span: "P1D", zone: "Europe/Berlin", resolved: Time(moved(clock, step)) }
-                }
-            },
+            expiry: self.expiry.write(clock),
             scope: self.scope,
             features: self.features.clone(),
             label: "",
@@ -391,6 +596,19 @@ impl TrancheDraft {
             external_reference: self.reference.map_or("", |reference| REFERENCES[reference]),
             cost: None,
             metadata: Vec::new(),
+        }
+    }
+}
+
+impl ExpiryDraft {
+    /// A lifetime is resolved later, when the command is there (see [`Writing::resolve`]).
+    fn write(&self, clock: u64) -> Expiry<'static> {
+        match *self {
+            ExpiryDraft::Never => Expiry::Never,
+            ExpiryDraft::At(step) => Expiry::At(Time(moved(clock, step))),
+            ExpiryDraft::After(lifetime) => {
+                Expiry::After { span: span_of(lifetime), zone: "Europe/Berlin", resolved: Time::ZERO }
+            }
         }
     }
 }
@@ -409,6 +627,12 @@ impl AmountDraft {
 
 fn moved(clock: u64, step: i64) -> u64 {
     clock.saturating_add_signed(step)
+}
+
+fn span_of(lifetime: u64) -> &'static str {
+    static SPANS: OnceLock<Vec<String>> = OnceLock::new();
+    let spans = SPANS.get_or_init(|| (0..=LIFETIME_MAX).map(|days| format!("P{days}D")).collect());
+    &spans[lifetime as usize]
 }
 
 fn fresh_key(place: usize) -> &'static str {

@@ -1,18 +1,20 @@
-//! Drawing sessions. Three profiles: in a [`small`] session much of everything happens in a few
-//! wallets; in a [`crowded`] one two wallets of one customer get 30 to 120 tranches, most of which start
+//! Drawing sessions. Four profiles: in a [`small`] session much of everything happens in a few
+//! wallets; in a [`corrected`] one grants are short-lived, and what was spent is given back; in a [`crowded`] one two wallets of one customer get 30 to 120 tranches, most of which start
 //! or lapse within the same few instants; in a [`held`] one they get as many holds, most of which time
 //! out within the same few instants.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use purser_ledger::command::{BurnPolicy, ChargeScope, ChargeType, HOLD_TTL_MAX, TrancheKind};
+use purser_ledger::command::{
+    BurnPolicy, ChargeScope, ChargeType, GrantEnd, HOLD_TTL_MAX, REFUND_GRACE_MAX, TrancheKind,
+};
 use purser_ledger::time::Span;
 
 use super::drafts::{
-    AmountDraft, BatchDraft, CREDITS, ChargeDraft, CommandDraft, ExpiryDraft, FEATURES, FINE_CREDITS,
-    HoldPick, ItemDraft, KEYS, OperationDraft, PayerDraft, REFERENCES, STRANGE_HOLDS, Session, TrancheDraft,
-    USD,
+    AmountDraft, BatchDraft, CREDITS, ChangeDraft, ChargeDraft, CommandDraft, ExpiryDraft, FEATURES,
+    FINE_CREDITS, HoldPick, ItemDraft, KEYS, MovementPick, OperationDraft, PayerDraft, REFERENCES,
+    STRANGE_HOLDS, STRANGE_NUMBERS, Session, TrancheDraft, TranchePick, TrancheSort, USD, VersionDraft,
 };
 
 /// What differs between the profiles.
@@ -37,6 +39,8 @@ struct Profile {
     ttls: &'static [u64],
     /// How far back most holds that a command is about lie.
     holds_back: usize,
+    /// How far back most tranches and movements that a command is about lie.
+    others_back: usize,
     batches: (usize, usize),
     items_max: usize,
     /// How many of a hundred keys collide.
@@ -48,6 +52,8 @@ struct Profile {
     refusable: u32,
     /// How many of a hundred tranches are scheduled.
     scheduled: u32,
+    /// How many of a hundred tranches wait for their invoice.
+    pending: u32,
     weights: Weights,
 }
 
@@ -62,6 +68,12 @@ struct Weights {
     extend: u32,
     capture: u32,
     release: u32,
+    update: u32,
+    close: u32,
+    confirm: u32,
+    end: u32,
+    refund: u32,
+    adjust: u32,
 }
 
 const SMALL: Profile = Profile {
@@ -76,21 +88,29 @@ const SMALL: Profile = Profile {
     hold_max: 18,
     ttls: &[1, 2, 3, 5, 8, 12, 12, 20, 20, 30],
     holds_back: 3,
+    others_back: 3,
     batches: (6, 22),
     items_max: 8,
     shared_keys: 30,
     odd_amounts: 8,
     refusable: 15,
     scheduled: 25,
+    pending: 12,
     weights: Weights {
         sweep: 5,
-        freeze: 4,
+        freeze: 9,
         grant: 16,
-        debit: 8,
+        debit: 10,
         hold: 18,
         extend: 5,
-        capture: 16,
+        capture: 20,
         release: 4,
+        update: 3,
+        close: 4,
+        confirm: 8,
+        end: 8,
+        refund: 20,
+        adjust: 8,
     },
 };
 
@@ -106,21 +126,29 @@ const CROWDED: Profile = Profile {
     hold_max: 120,
     ttls: &[4, 6, 9, 9, 10, 15, 30],
     holds_back: 3,
+    others_back: 4,
     batches: (5, 16),
     items_max: 6,
     shared_keys: 30,
     odd_amounts: 0,
     refusable: 1,
     scheduled: 45,
+    pending: 8,
     weights: Weights {
         sweep: 5,
         freeze: 2,
         grant: 15,
-        debit: 14,
+        debit: 20,
         hold: 16,
         extend: 3,
         capture: 14,
         release: 3,
+        update: 2,
+        close: 1,
+        confirm: 4,
+        end: 3,
+        refund: 14,
+        adjust: 4,
     },
 };
 
@@ -136,21 +164,67 @@ const HELD: Profile = Profile {
     hold_max: 8,
     ttls: &[12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 13, 25],
     holds_back: 60,
+    others_back: 20,
     batches: (5, 9),
     items_max: 120,
     shared_keys: 5,
     odd_amounts: 0,
     refusable: 1,
     scheduled: 3,
+    pending: 2,
     weights: Weights {
         sweep: 1,
         freeze: 3,
         grant: 25,
         debit: 5,
-        hold: 240,
+        hold: 300,
         extend: 12,
         capture: 36,
         release: 9,
+        update: 1,
+        close: 1,
+        confirm: 1,
+        end: 7,
+        refund: 10,
+        adjust: 2,
+    },
+};
+
+const CORRECTED: Profile = Profile {
+    customers: &[0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2],
+    wallets: &[0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4],
+    tranches: (1, 3),
+    tranche_max: 8,
+    lifetimes: &[1, 2, 2, 3, 3, 5, 8],
+    delays: &[1, 2, 3, 5],
+    steps: &[0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 5, -2],
+    debit_max: 12,
+    hold_max: 8,
+    ttls: &[1, 1, 2, 2, 3, 5, 8],
+    holds_back: 3,
+    others_back: 4,
+    batches: (8, 24),
+    items_max: 6,
+    shared_keys: 15,
+    odd_amounts: 6,
+    refusable: 10,
+    scheduled: 12,
+    pending: 15,
+    weights: Weights {
+        sweep: 3,
+        freeze: 8,
+        grant: 14,
+        debit: 24,
+        hold: 16,
+        extend: 2,
+        capture: 16,
+        release: 4,
+        update: 7,
+        close: 14,
+        confirm: 9,
+        end: 9,
+        refund: 55,
+        adjust: 12,
     },
 };
 
@@ -169,9 +243,14 @@ pub fn held() -> impl Strategy<Value = Session> {
     session(HELD)
 }
 
+/// Wallets whose tranches end soon, and what was spent is given back.
+pub fn corrected() -> impl Strategy<Value = Session> {
+    session(CORRECTED)
+}
+
 /// Any of these.
 pub fn any_profile() -> impl Strategy<Value = Session> {
-    prop_oneof![3 => small(), 2 => crowded(), 1 => held()]
+    prop_oneof![3 => small(), 3 => corrected(), 2 => crowded(), 1 => held()]
 }
 
 fn session(profile: Profile) -> impl Strategy<Value = Session> {
@@ -183,7 +262,7 @@ fn session(profile: Profile) -> impl Strategy<Value = Session> {
     })
 }
 
-/// A first batch that creates most wallets of the first two customers and puts something in.
+/// A first batch that creates most wallets of the first two customers and puts something into most of them.
 fn opening(profile: Profile) -> impl Strategy<Value = BatchDraft> {
     let wallets: Vec<_> =
         [0, 1].into_iter().flat_map(|customer| (0..4).map(move |wallet| (customer, wallet))).collect();
@@ -192,11 +271,15 @@ fn opening(profile: Profile) -> impl Strategy<Value = BatchDraft> {
         .map(|(customer, wallet)| {
             let tranches = vec(tranche(profile), 2..=4);
             let grant = tranches.prop_map(move |tranches| OperationDraft::Grant { wallet, tranches });
-            (create(wallet), grant).prop_map(move |operations| {
-                [operations.0, operations.1].map(|operation| {
+            // The last two stay empty at times, so that they may be closed.
+            let filled = if wallet < 2 { select(&[true][..]) } else { select(&[true, true, false][..]) };
+            (create(wallet), filled, grant).prop_map(move |(create, filled, grant)| {
+                let operations = [create].into_iter().chain(filled.then_some(grant));
+                let items = operations.map(|operation| {
                     let (key, deadline, retention) = (None, 10, 20);
                     ItemDraft::New(CommandDraft { customer, key, deadline, retention, operation })
-                })
+                });
+                items.collect::<Vec<_>>()
             })
         })
         .collect();
@@ -254,7 +337,7 @@ fn operation(profile: Profile) -> impl Strategy<Value = OperationDraft> {
     let weights = profile.weights;
     prop_oneof![
         1 => (0..4usize).prop_flat_map(create),
-        weights.freeze => (select(&[0usize, 1, 2, 3, 3, 4][..]), prop_oneof![2 => Just(true), 3 => Just(false)])
+        weights.freeze => (select(&[0usize, 1, 2, 3, 3, 3, 4][..]), any::<bool>())
             .prop_map(|(wallet, frozen)| OperationDraft::Freeze { wallet, frozen }),
         weights.grant => (wallet(), vec(tranche(profile), fewest..=most))
             .prop_map(|(wallet, tranches)| OperationDraft::Grant { wallet, tranches }),
@@ -268,14 +351,131 @@ fn operation(profile: Profile) -> impl Strategy<Value = OperationDraft> {
         weights.capture => capture(profile),
         weights.release => (hold(profile), any::<bool>())
             .prop_map(|(hold, noted)| OperationDraft::Release { hold, noted }),
+        weights.update => update(profile),
+        weights.close => (0..5usize).prop_map(|wallet| OperationDraft::Close { wallet }),
+        weights.confirm => confirm(profile),
+        weights.end => end(profile),
+        weights.refund => refund(profile),
+        weights.adjust => adjust(profile),
     ]
+}
+
+fn update(profile: Profile) -> impl Strategy<Value = OperationDraft> {
+    let version = prop_oneof![
+        4 => Just(VersionDraft::Any),
+        3 => Just(VersionDraft::Current),
+        2 => (1u64..5).prop_map(VersionDraft::Number),
+    ];
+    let draw_priority = proptest::option::of(select(&[100u16, 50, 200][..]));
+    (select(profile.wallets), version, draw_priority, proptest::option::of(scope(3))).prop_map(
+        |(wallet, version, draw_priority, scope)| OperationDraft::Update {
+            wallet,
+            version,
+            draw_priority,
+            scope,
+        },
+    )
+}
+
+fn confirm(profile: Profile) -> impl Strategy<Value = OperationDraft> {
+    let expiry = prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(ExpiryDraft::Never)),
+        4 => select(profile.lifetimes).prop_map(|step| Some(ExpiryDraft::At(step))),
+        2 => select(profile.lifetimes).prop_map(|lifetime| Some(ExpiryDraft::After(lifetime as u64))),
+        1 => (-3i64..1).prop_map(|step| Some(ExpiryDraft::At(step))),
+    ];
+    (tranche_pick(profile, &[(12, TrancheSort::Waiting), (1, TrancheSort::Any)]), expiry, any::<bool>())
+        .prop_map(|(tranche, expiry, noted)| OperationDraft::Confirm { tranche, expiry, noted })
+}
+
+fn end(profile: Profile) -> impl Strategy<Value = OperationDraft> {
+    let failed =
+        tranche_pick(profile, &[(6, TrancheSort::Waiting), (3, TrancheSort::Any), (1, TrancheSort::Ended)]);
+    let voided = tranche_pick(
+        profile,
+        &[
+            (1, TrancheSort::Waiting),
+            (4, TrancheSort::Any),
+            (1, TrancheSort::Ended),
+            (5, TrancheSort::Pinned),
+            (5, TrancheSort::Spent),
+        ],
+    );
+    prop_oneof![
+        1 => (failed, any::<bool>()).prop_map(|(tranche, noted)| {
+            OperationDraft::End { tranche, end: GrantEnd::Failed, noted }
+        }),
+        4 => (voided, any::<bool>()).prop_map(|(tranche, noted)| {
+            OperationDraft::End { tranche, end: GrantEnd::Voided, noted }
+        }),
+    ]
+}
+
+/// Mostly a tranche of one of these sorts, as often as they say.
+fn tranche_pick(
+    profile: Profile,
+    sorts: &[(u32, TrancheSort)],
+) -> impl Strategy<Value = TranchePick> + use<> {
+    let own: Vec<TrancheSort> = sorts.iter().flat_map(|(often, sort)| (0..*often).map(|_| *sort)).collect();
+    prop_oneof![
+        30 => (select(own), 0..=profile.others_back).prop_map(|(sort, back)| TranchePick::Own(sort, back)),
+        4 => (select(profile.wallets), 0..=profile.others_back)
+            .prop_map(|(wallet, back)| TranchePick::In(wallet, back)),
+        1 => (select(profile.wallets), 0..STRANGE_NUMBERS.len())
+            .prop_map(|(wallet, which)| TranchePick::Strange(wallet, which)),
+    ]
+}
+
+fn refund(profile: Profile) -> impl Strategy<Value = OperationDraft> {
+    let back = || 0..=profile.others_back;
+    let movement = prop_oneof![
+        40 => back().prop_map(MovementPick::Spent),
+        4 => back().prop_map(MovementPick::SpentByAny),
+        2 => back().prop_map(MovementPick::Other),
+        1 => back().prop_map(MovementPick::Record),
+        1 => (0..STRANGE_NUMBERS.len()).prop_map(MovementPick::Strange),
+    ];
+    let amount = prop_oneof![
+        5 => Just(None),
+        8 => amount(profile.debit_max / 4, profile.odd_amounts).prop_map(Some),
+        3 => amount(profile.debit_max, profile.odd_amounts).prop_map(Some),
+    ];
+    let grace = prop_oneof![
+        4 => Just(None),
+        8 => select(profile.ttls).prop_map(|grace| Some(Span(grace))),
+        1 => Just(Some(REFUND_GRACE_MAX)),
+    ];
+    (movement, amount, grace, any::<bool>()).prop_map(|(movement, amount, grace, noted)| {
+        OperationDraft::Refund { movement, amount, grace, noted }
+    })
+}
+
+fn adjust(profile: Profile) -> impl Strategy<Value = OperationDraft> {
+    let expiry = prop_oneof![
+        3 => Just(ExpiryDraft::Never),
+        4 => select(profile.lifetimes).prop_map(ExpiryDraft::At),
+        1 => (-3i64..1).prop_map(ExpiryDraft::At),
+    ];
+    let whole_max = profile.tranche_max;
+    let odd = profile.odd_amounts;
+    let tranche = tranche_pick(profile, &[(1, TrancheSort::Any), (1, TrancheSort::Pinned)]);
+    let change = prop_oneof![
+        3 => (amount(whole_max, odd), expiry).prop_map(|(amount, expiry)| ChangeDraft::Up { amount, expiry }),
+        3 => amount(profile.debit_max, odd).prop_map(|amount| ChangeDraft::Down { amount }),
+        2 => (0i128..2).prop_map(|over| ChangeDraft::DownOver { over }),
+        3 => (amount(whole_max, odd), tranche)
+            .prop_map(|(amount, tranche)| ChangeDraft::DownOf { amount, tranche }),
+    ];
+    (select(profile.wallets), change, any::<bool>())
+        .prop_map(|(wallet, change, noted)| OperationDraft::Adjust { wallet, change, noted })
 }
 
 fn charge(profile: Profile, whole_max: i128) -> impl Strategy<Value = ChargeDraft> {
     let payer = prop_oneof![
         10 => select(profile.wallets).prop_map(PayerDraft::Wallet),
         15 => Just(PayerDraft::Asset(CREDITS)),
-        4 => Just(PayerDraft::Asset(USD)),
+        8 => Just(PayerDraft::Asset(USD)),
         1 => Just(PayerDraft::Asset(FINE_CREDITS)),
     ];
     let charge_type =
@@ -318,7 +518,7 @@ fn capture(profile: Profile) -> impl Strategy<Value = OperationDraft> {
         2 => Just(Some(AmountDraft::Whole(0))),
         6 => amount(profile.hold_max / 3, profile.odd_amounts).prop_map(Some),
         6 => amount(profile.debit_max, profile.odd_amounts).prop_map(Some),
-        profile.odd_amounts / 2 => Just(Some(AmountDraft::Huge)),
+        profile.odd_amounts => Just(Some(AmountDraft::Huge)),
     ];
     (hold(profile), amount, any::<bool>(), any::<bool>()).prop_map(|(hold, amount, keep_open, noted)| {
         // To capture nothing and keep the hold open is malformed.
@@ -335,8 +535,8 @@ fn tranche(profile: Profile) -> impl Strategy<Value = TrancheDraft> {
     ];
     let expiry = prop_oneof![
         300 => Just(ExpiryDraft::Never),
-        640 => select(profile.lifetimes).prop_map(ExpiryDraft::At),
-        60 => select(profile.lifetimes).prop_map(ExpiryDraft::After),
+        560 => select(profile.lifetimes).prop_map(ExpiryDraft::At),
+        140 => select(profile.lifetimes).prop_map(|lifetime| ExpiryDraft::After(lifetime as u64)),
         profile.refusable => (-3i64..1).prop_map(ExpiryDraft::At),
     ];
     let features = prop_oneof![
@@ -349,9 +549,14 @@ fn tranche(profile: Profile) -> impl Strategy<Value = TrancheDraft> {
     ];
     let attributes = (select(TrancheKind::ALL), select(&[100u16, 100, 100, 10, 500][..]), scope(5));
     let amount = amount(profile.tranche_max, profile.odd_amounts);
-    (amount, attributes, effective, expiry, features, reference).prop_map(
-        |(amount, (kind, priority, scope), effective, expiry, features, reference)| TrancheDraft {
+    let pending = prop_oneof![
+        100 - profile.pending => Just(false),
+        profile.pending => Just(true),
+    ];
+    (amount, pending, attributes, effective, expiry, features, reference).prop_map(
+        |(amount, pending, (kind, priority, scope), effective, expiry, features, reference)| TrancheDraft {
             amount,
+            pending,
             kind,
             priority,
             effective,
@@ -369,7 +574,7 @@ fn not_before(expiry: ExpiryDraft, effective: Option<i64>) -> ExpiryDraft {
     match expiry {
         ExpiryDraft::Never => ExpiryDraft::Never,
         ExpiryDraft::At(step) => ExpiryDraft::At(step + delay),
-        ExpiryDraft::After(step) => ExpiryDraft::After(step + delay),
+        ExpiryDraft::After(lifetime) => ExpiryDraft::After(lifetime),
     }
 }
 

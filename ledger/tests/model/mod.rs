@@ -5,6 +5,8 @@ pub mod core;
 pub mod counts;
 pub mod drafts;
 pub mod drawing;
+pub mod happened;
+pub mod life_counts;
 pub mod names;
 pub mod pair;
 pub mod reads;

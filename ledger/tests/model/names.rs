@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use purser_ledger::command::{Command, Operation};
-use purser_ledger::ids::{HoldId, OperationId, RecordId, TrancheId};
+use purser_ledger::amount::Amount;
+use purser_ledger::command::{Adjust, Change, Command, Operation};
+use purser_ledger::ids::{Customer, HoldId, OperationId, RecordId, TrancheId};
 use purser_ledger::query::{HoldView, LedgerEntry};
 use purser_ledger::rows::hold::{HoldState, HoldStatus};
 use purser_ledger::rows::journal::MovementKind;
 use purser_ledger::time::Time;
 use purser_ledger::verdict::{self, Answer};
-use purser_model::{Details, Draw, Effect, Hold, HoldPayer, Movement, Pin, Posted, Reply, Verdict, Wallet};
+use purser_model::{
+    Details, Draw, Effect, Hold, HoldPayer, Movement, Pin, Posted, Reply, Verdict, Wallet, movement_id,
+};
 
 use super::core::{Check, SHARD_TAG};
 use super::pair::{hold_of, same};
 
-/// Ids of holds that the model does not know stay apart from its numbers.
+/// Ids that the model does not know stay apart from its numbers.
 const UNKNOWN: u64 = 1 << 63;
 
 /// Which of the ledger's ids stands for which of the model's numbers.
@@ -25,6 +28,8 @@ pub struct Names {
     operations: BTreeMap<OperationId, usize>,
     /// A movement is known by the place of its wallet and its number there.
     records: BTreeMap<RecordId, (usize, u64)>,
+    /// Likewise, as answers tell them: a command may name a movement before any list was read.
+    told: BTreeMap<RecordId, (usize, u64)>,
 }
 
 /// A hold as both show it.
@@ -43,26 +48,69 @@ impl Names {
     /// The command in the model's numbers.
     pub fn translated(&self, command: &Command<'static>) -> Command<'static> {
         let mut command = command.clone();
-        let hold = match &mut command.operation {
-            Operation::ExtendHold(extend) => &mut extend.hold,
-            Operation::Capture(capture) => &mut capture.hold,
-            Operation::Release(release) => &mut release.hold,
-            _ => return command,
-        };
-        *hold = HoldId(self.holds.get(hold).map_or(hold.0 | UNKNOWN, |no| *no as u64));
+        match &mut command.operation {
+            Operation::ExtendHold(extend) => extend.hold = self.hold_there(extend.hold),
+            Operation::Capture(capture) => capture.hold = self.hold_there(capture.hold),
+            Operation::Release(release) => release.hold = self.hold_there(release.hold),
+            Operation::ConfirmGrant(confirm) => confirm.tranche = self.tranche_there(confirm.tranche),
+            Operation::EndGrant(end) => end.tranche = self.tranche_there(end.tranche),
+            Operation::Adjust(Adjust { change: Change::Down { tranche: Some(tranche), .. }, .. }) => {
+                *tranche = self.tranche_there(*tranche);
+            }
+            Operation::Refund(refund) => refund.movement = self.movement_there(refund.movement),
+            _ => {}
+        }
         command
     }
 
-    /// Learns the id of a hold that both have placed.
-    pub fn learn_hold(&mut self, expected: &Reply, answer: &Answer) {
+    fn hold_there(&self, id: HoldId) -> HoldId {
+        HoldId(self.holds.get(&id).map_or(id.0 | UNKNOWN, |no| *no as u64))
+    }
+
+    fn tranche_there(&self, id: TrancheId) -> TrancheId {
+        TrancheId(self.tranches.get(&id).map_or(id.0 | UNKNOWN, |no| *no as u64))
+    }
+
+    fn movement_there(&self, id: RecordId) -> RecordId {
+        match self.place_of(id) {
+            Some((place, number)) => movement_id(place, number),
+            None => RecordId(id.0 | UNKNOWN),
+        }
+    }
+
+    /// The place of a movement's wallet, and its number there.
+    pub fn place_of(&self, id: RecordId) -> Option<(usize, u64)> {
+        self.records.get(&id).or_else(|| self.told.get(&id)).copied()
+    }
+
+    /// Learns the ids that the answer to a command tells.
+    pub fn learn(&mut self, customer: Customer<'_>, wallets: &[Wallet], expected: &Reply, answer: &Answer) {
         let verdict::Reply::Verdict { verdict: verdict::Verdict::Applied(applied), .. } = &answer.reply
         else {
             return;
         };
-        if let (Some(no), verdict::Effect::Posted { hold: Some(hold), .. }) =
-            (hold_of(expected), &applied.effect)
-        {
+        let verdict::Effect::Posted { movements: given, hold, .. } = &applied.effect else { return };
+        if let (Some(no), Some(hold)) = (hold_of(expected), hold) {
             self.holds.entry(hold.0).or_insert(no);
+        }
+        let Reply::Verdict { verdict: Verdict::Applied { effect, .. }, .. } = expected else { return };
+        let Effect::Posted { movements, balances, .. } = effect else { return };
+        for (given, expected) in given.iter().zip(movements) {
+            let named = &balances[expected.balance].wallet;
+            let place =
+                wallets.iter().position(|own| own.customer() == customer && own.info.wallet == *named);
+            if let Some(place) = place {
+                self.told.entry(given.id).or_insert((place, expected.number));
+            }
+            if makes_tranches(given.kind, given.amount) {
+                self.learn_tranches(&given.draws, &expected.draws);
+            }
+        }
+    }
+
+    fn learn_tranches(&mut self, given: &[verdict::Draw], expected: &[Draw]) {
+        for (draw, expected) in given.iter().zip(expected) {
+            self.tranches.entry(draw.tranche).or_insert(expected.tranche);
         }
     }
 
@@ -79,13 +127,11 @@ impl Names {
             return Err(format!("{:?} does not bear the shard's tag", entry.id));
         }
         self.records.insert(entry.id, (place, own.number));
-        if own.kind == MovementKind::Granted {
-            for (draw, expected) in own.draws.iter().zip(&expected.draws) {
-                self.tranches.entry(draw.tranche).or_insert(expected.tranche);
-            }
+        if makes_tranches(own.kind, own.amount) {
+            self.learn_tranches(&own.draws, &expected.draws);
         }
         let operation = self.operation(own.operation, expected.operation);
-        // What the shard books itself is an operation of its own; a time-out may write two movements.
+        // What the shard books itself is an operation of its own; a time-out may write three movements.
         let continues = before.is_some_and(|before| before.movement.operation == own.operation);
         if own.key.is_empty() && !(continues && own.hold.is_some()) {
             same("the operation of what the shard books", &entry.id.0, &own.operation.0)?;
@@ -102,6 +148,10 @@ impl Names {
             balance_after: own.balance_after,
             draws: self.draws(&own.draws),
             hold: own.hold.map(|id| self.holds.get(&id).copied().unwrap_or(usize::MAX)),
+            corrects: own.corrects.map(|id| match self.records.get(&id) {
+                Some((of, number)) if *of == place => *number,
+                _ => u64::MAX,
+            }),
             details: Details {
                 charge_type: own.charge_type,
                 feature: own.feature.clone(),
@@ -252,6 +302,11 @@ pub fn hold_expected(wallets: &[Wallet], hold: &Hold, at: Time) -> HoldShown {
         details: Details { key: String::new(), actor: String::new(), ..placed_with },
         parts: parts.collect(),
     }
+}
+
+/// Whether what such a movement draws on is new.
+fn makes_tranches(kind: MovementKind, amount: Amount) -> bool {
+    kind == MovementKind::Granted || (kind == MovementKind::Adjusted && amount > Amount::ZERO)
 }
 
 fn rising<Id: std::fmt::Debug>(what: &str, numbers: &BTreeMap<Id, usize>) -> Check {

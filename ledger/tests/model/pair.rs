@@ -5,14 +5,16 @@
 //! [`names`](super::names)), and held to it from then on; so a comparison of mapped answers is a
 //! comparison of everything.
 
+use std::collections::BTreeSet;
+
 use purser_ledger::amount::Amount;
 use purser_ledger::command::{HOLD_TTL_MAX, Operation};
-use purser_ledger::ids::{RecordId, WalletNo};
+use purser_ledger::ids::{Customer, RecordId, WalletNo};
 use purser_ledger::query::LedgerEntry;
-use purser_ledger::rows::journal::{HoldRecord, Record};
+use purser_ledger::rows::journal::{HoldRecord, Record, TrancheRecord, WalletRecord};
 use purser_ledger::time::{Span, Time};
-use purser_ledger::verdict::{self, Answer};
-use purser_model::{DueWhat, Effect, Model, Reply, Verdict};
+use purser_ledger::verdict::{self, Answer, WalletInfo};
+use purser_model::{DueWhat, Effect, Model, Reply, Tranche, Verdict};
 
 use super::core::{Check, Core, entry_of};
 use super::counts::Counts;
@@ -39,6 +41,10 @@ pub struct Pair {
     pub counts: Counts,
     /// When the hold that the last command is about timed out before it.
     pub expiry_before: Time,
+    /// What was there before a command that changes what was granted, spent, or a wallet.
+    pub before: (Vec<WalletInfo>, Vec<Tranche>),
+    /// The tranches that a refund has restored.
+    pub restored: BTreeSet<usize>,
     history: Vec<String>,
 }
 
@@ -87,7 +93,9 @@ impl Pair {
         let movements = self.movements_agree();
         for (place, (expected, answer)) in expected.iter().zip(&answers).enumerate() {
             same("now", &now, &answer.now)?;
-            let given = self.names.reply(self.model.wallets(), answer, expected)?;
+            let given = self.names.reply(self.model.wallets(), answer, expected);
+            // A list that differs tells more than an id that was not learned for it.
+            let given = given.map_err(|what| movements.as_ref().err().cloned().unwrap_or(what))?;
             let what = format!("answer {place}, to {}", show(&items[place]));
             same(&what, expected, &given)?;
             self.record_agrees(&items[place], answer)
@@ -106,18 +114,32 @@ impl Pair {
         Ok(answers)
     }
 
-    /// What the model says, to the command in its own numbers; from the placing of a hold its id is
-    /// learned.
+    /// What the model says, to the command in its own numbers; the ids that the answer tells are learned.
     fn model_reply(&mut self, item: &Item, answer: &Answer) -> Reply {
         let Item::Command(command) = item else { panic!("a sweep is not judged by the model alone") };
         let command_there = self.names.translated(command);
         self.expiry_before = self.expiry_named(&command_there.operation);
+        self.before = self.before(&command_there.operation);
         let expected = self.model.command(&command_there);
-        if let Operation::Hold(_) = command.operation {
-            self.names.learn_hold(&expected, answer);
-        }
+        self.names.learn(command.header.customer, self.model.wallets(), &expected, answer);
         self.count_reply(item, &expected);
         expected
+    }
+
+    /// Kept only where it is counted: it is a copy of nearly everything.
+    fn before(&self, operation: &Operation<'_>) -> (Vec<WalletInfo>, Vec<Tranche>) {
+        match operation {
+            Operation::UpdateWallet(_)
+            | Operation::CloseWallet(_)
+            | Operation::EndGrant(_)
+            | Operation::ConfirmGrant(_)
+            | Operation::Refund(_) => {
+                let wallets = self.model.wallets().iter();
+                let infos = wallets.clone().map(|wallet| wallet.info.clone()).collect();
+                (infos, wallets.flat_map(|wallet| &wallet.tranches).cloned().collect())
+            }
+            _ => Default::default(),
+        }
     }
 
     fn expiry_named(&self, operation: &Operation<'_>) -> Time {
@@ -231,36 +253,93 @@ impl Pair {
         Ok(befores)
     }
 
-    /// A command about a hold that moved no credits left one record of it in the journal.
+    /// A command that moved no credits left one record in the journal: of the hold, the tranche or the
+    /// wallet that it is about.
     fn record_agrees(&self, item: &Item, answer: &Answer) -> Check {
-        let verdict::Reply::Verdict { replayed: false, verdict: verdict::Verdict::Applied(applied) } =
-            &answer.reply
-        else {
-            return Ok(());
+        let (Item::Command(command), Some(applied)) = (item, applied_now(answer)) else { return Ok(()) };
+        let customer = command.header.customer;
+        let (key, actor) = (command.header.key.to_owned(), command.header.actor.to_owned());
+        let reason_code = reason_code_of(&command.operation).to_owned();
+        let booked_at = answer.now;
+        let expected = match &applied.effect {
+            verdict::Effect::Posted { movements, .. } if !movements.is_empty() => return Ok(()),
+            verdict::Effect::Posted { hold: Some(told), .. } => {
+                let (hold, state) = (told.0, told.1.clone());
+                Record::Hold(HoldRecord { hold, booked_at, state, reason_code, key, actor })
+            }
+            verdict::Effect::Posted { balances, .. } => {
+                let Operation::ConfirmGrant(confirm) = &command.operation else {
+                    return Err(format!("{:?} moved nothing", command.operation));
+                };
+                let (tranche, balance) = (confirm.tranche, balances[0].balance);
+                let there = self.names.tranches.get(&tranche).copied();
+                let tranches = self.model.wallets().iter().flat_map(|wallet| &wallet.tranches);
+                let Some(there) = tranches.clone().find(|own| Some(own.no) == there) else {
+                    return Err(format!("{tranche:?} is not known"));
+                };
+                // It may have been ended since, in the same batch; its times are as they were.
+                let (effective_at, expires_at) = (there.effective_at, there.expires_at);
+                let wallet_no = self.wallet_no(customer, confirm.wallet)?;
+                Record::Tranche(TrancheRecord {
+                    wallet_no,
+                    tranche,
+                    booked_at,
+                    effective_at,
+                    expires_at,
+                    balance,
+                    reason_code,
+                    key,
+                    actor,
+                })
+            }
+            verdict::Effect::Wallet(info) => {
+                let given = self.core.record(RecordId(applied.operation.0))?;
+                let Record::Wallet(WalletRecord { wallet_no, .. }) = given else {
+                    return Err(format!("{given:?} of a wallet's life"));
+                };
+                // The number of a wallet without movements is seen nowhere else.
+                same("wallet_no", &self.wallet_no(customer, &info.wallet).unwrap_or(wallet_no), &wallet_no)?;
+                let info = info.clone();
+                Record::Wallet(WalletRecord { wallet_no, booked_at, info, reason_code, key, actor })
+            }
         };
-        let (Item::Command(command), verdict::Effect::Posted { movements, hold: Some(told), .. }) =
-            (item, &applied.effect)
-        else {
-            return Ok(());
-        };
-        if !movements.is_empty() {
-            return Ok(());
+        same("record", &expected, &self.core.record(RecordId(applied.operation.0))?)
+    }
+
+    /// The number of a wallet, by its movements.
+    fn wallet_no(&self, customer: Customer<'_>, wallet: &str) -> Check<WalletNo> {
+        let mut wallets = self.model.wallets().iter();
+        let place = wallets.position(|own| own.customer() == customer && own.info.wallet == wallet);
+        let first = place.and_then(|place| self.compared.get(place)?.first());
+        first.map(|entry| entry.movement.wallet_no).ok_or_else(|| format!("{wallet} has no movements"))
+    }
+}
+
+/// What a command did, if it did it now.
+fn applied_now(answer: &Answer) -> Option<&verdict::Applied> {
+    match &answer.reply {
+        verdict::Reply::Verdict { replayed: false, verdict: verdict::Verdict::Applied(applied) } => {
+            Some(applied)
         }
-        let reason_code = match &command.operation {
-            Operation::ExtendHold(extend) => extend.reason_code,
-            Operation::Capture(capture) => capture.reason_code,
-            Operation::Release(release) => release.reason_code,
-            other => return Err(format!("{other:?} moved nothing")),
-        };
-        let expected = Record::Hold(HoldRecord {
-            hold: told.0,
-            booked_at: answer.now,
-            state: told.1.clone(),
-            reason_code: reason_code.to_owned(),
-            key: command.header.key.to_owned(),
-            actor: command.header.actor.to_owned(),
-        });
-        same("record of the hold", &expected, &self.core.record(RecordId(applied.operation.0))?)
+        _ => None,
+    }
+}
+
+fn reason_code_of<'a>(operation: &Operation<'a>) -> &'a str {
+    match operation {
+        Operation::CreateWallet(_) | Operation::Grant(_) => "",
+        Operation::FreezeWallet(freeze) => freeze.reason_code,
+        Operation::UpdateWallet(update) => update.reason_code,
+        Operation::CloseWallet(close) => close.reason_code,
+        Operation::EndGrant(end) => end.reason_code,
+        Operation::ConfirmGrant(confirm) => confirm.reason_code,
+        Operation::Debit(debit) => debit.reason_code,
+        Operation::Hold(hold) => hold.reason_code,
+        Operation::ExtendHold(extend) => extend.reason_code,
+        Operation::Capture(capture) => capture.reason_code,
+        Operation::Release(release) => release.reason_code,
+        Operation::Refund(refund) => refund.reason_code,
+        Operation::Adjust(adjust) => adjust.reason_code,
     }
 }
 

@@ -30,9 +30,15 @@ impl Pair {
             let of = |what: &str| format!("{what} of {name} at {}", at.0);
             let expected = self.model.balance_when_all_is_booked(wallet, at);
             same(&of("balance"), &expected, &self.core.balance(customer, id, at)?)?;
+            let view = self.core.wallet(customer, id, at)?;
+            same(&of("attributes"), &wallet.info, &view.info)?;
+            same(&of("balance with the wallet"), &expected, &view.balance)?;
+            let open_holds = self.model.open_holds_in(place, at).len() as u64;
+            same(&of("open holds"), &open_holds, &view.open_holds)?;
+            same(&of("number of movements"), &(wallet.movements.len() as u64), &view.movements)?;
             let tranches = self.model.tranches_when_all_is_booked(wallet, at);
             let views = self.core.tranches(customer, id, at)?;
-            let expected: Vec<_> = tranches.iter().map(|tranche| view_of(tranche, at)).collect();
+            let expected: Vec<_> = tranches.iter().map(view_of).collect();
             let given: Vec<_> = views
                 .iter()
                 .map(|view| {
@@ -40,7 +46,9 @@ impl Pair {
                     (
                         no,
                         view.status,
-                        [view.available, view.held, view.consumed, view.expired].map(|sum| sum.0),
+                        view.tranche.expires_at,
+                        [view.available, view.held, view.consumed, view.expired, view.voided]
+                            .map(|sum| sum.0),
                     )
                 })
                 .collect();
@@ -58,6 +66,9 @@ impl Pair {
             adds_up(&self.compared[place], &views).map_err(|what| format!("{}: {what}", of("movements")))?;
             self.holds_agree(place, customer, id, at).map_err(|what| of(&what))?;
         }
+        let own = self.model.wallets().iter().filter(|own| own.customer() == customer);
+        let infos: Vec<_> = own.map(|own| own.info.clone()).collect();
+        same(&format!("wallets of {}", wallet.customer), &infos, &self.core.wallets(customer)?)?;
         let report = self.core.audit(customer, id)?;
         same(&format!("findings of the audit of {name}"), &Vec::new(), &report.findings)?;
         same(&format!("settled by the audit of {name}"), &wallet.settled(), &report.settled.0)
@@ -99,19 +110,15 @@ impl Pair {
 }
 
 /// What a read shows of a tranche: the tranche with all that is due counted as booked.
-fn view_of(tranche: &Tranche, at: Time) -> (Option<usize>, TrancheStatus, [i128; 4]) {
-    let status = match tranche.stage {
-        _ if tranche.consumed == tranche.amount => TrancheStatus::Exhausted,
-        _ if tranche.expires_at <= at => TrancheStatus::Expired,
-        Stage::Scheduled => TrancheStatus::Scheduled,
-        _ => TrancheStatus::Active,
-    };
-    (Some(tranche.no), status, [tranche.available, tranche.held, tranche.consumed, tranche.expired])
+fn view_of(tranche: &Tranche) -> (Option<usize>, TrancheStatus, Time, [i128; 5]) {
+    let figures = [tranche.available, tranche.held, tranche.consumed, tranche.expired, tranche.voided];
+    (Some(tranche.no), tranche.status(), tranche.expires_at, figures)
 }
 
 /// What a read shows of a tranche that counts in a balance.
 fn open_view_of(tranche: &Tranche) -> Option<(Option<usize>, Time, [i128; 3])> {
-    let pending = if tranche.stage == Stage::Scheduled { tranche.amount } else { 0 };
+    let waits = matches!(tranche.stage, Stage::Pending | Stage::Scheduled);
+    let pending = if waits { tranche.amount } else { 0 };
     let figures = [tranche.available, tranche.held, pending];
     (figures != [0; 3]).then_some((Some(tranche.no), tranche.expires_at, figures))
 }

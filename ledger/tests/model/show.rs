@@ -1,6 +1,8 @@
 //! Showing commands, for the history that a failure prints.
 
-use purser_ledger::command::{ChargeScope, ChargeType, Expiry, Header, Operation, Payer, TrancheSpec};
+use purser_ledger::command::{
+    Change, ChargeScope, ChargeType, Expiry, Header, Operation, Payer, TrancheSpec,
+};
 
 use super::drafts::Item;
 
@@ -38,6 +40,31 @@ pub fn show(item: &Item) -> String {
             format!("capture {amount} of {}{open}", capture.hold)
         }
         Operation::Release(release) => format!("release {}", release.hold),
+        Operation::UpdateWallet(update) => format!(
+            "update {} of version {:?}: draw {:?} {:?}",
+            update.wallet, update.version, update.draw_priority, update.scope
+        ),
+        Operation::CloseWallet(close) => format!("close {}", close.wallet),
+        Operation::EndGrant(end) => format!("{:?} {} in {}", end.end, end.tranche, end.wallet),
+        Operation::ConfirmGrant(confirm) => {
+            let to = confirm.expiry.map(|expiry| format!(" to {}", expiry.at().0)).unwrap_or_default();
+            let lifetime = confirm.lifetime.map(|time| format!(" (till {})", time.0)).unwrap_or_default();
+            format!("confirm {} in {}{to}{lifetime}", confirm.tranche, confirm.wallet)
+        }
+        Operation::Refund(refund) => {
+            let amount = refund.amount.map_or("all".to_owned(), |amount| amount.to_string());
+            let grace = refund.grace.map(|grace| format!(" grace {}", grace.0)).unwrap_or_default();
+            format!("refund {amount} of {}{grace}", refund.movement)
+        }
+        Operation::Adjust(adjust) => match adjust.change {
+            Change::Up { amount, expiry } => {
+                format!("adjust {} +{amount} to {}", adjust.wallet, expiry.at().0)
+            }
+            Change::Down { amount, tranche } => {
+                let of = tranche.map(|tranche| format!(" of {tranche}")).unwrap_or_default();
+                format!("adjust {} -{amount}{of}", adjust.wallet)
+            }
+        },
     };
     format!("{}/{} {key} <{} +{}: {operation}", customer.namespace, customer.id, valid_until.0, retention.0)
 }
@@ -58,6 +85,9 @@ fn show_charge(payer: Payer<'_>, charge_type: Option<ChargeType>, feature: Optio
 
 fn show_spec(spec: &TrancheSpec<'_>) -> String {
     let mut text = format!("{} {:?}", spec.amount, spec.kind);
+    if spec.pending {
+        text += " pending";
+    }
     if spec.priority != 100 {
         text += &format!(" p{}", spec.priority);
     }

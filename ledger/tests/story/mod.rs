@@ -216,6 +216,7 @@ pub fn decimal(text: &str) -> Decimal {
 pub fn credit(amount: &str) -> TrancheSpec<'static> {
     TrancheSpec {
         amount: decimal(amount),
+        pending: false,
         kind: TrancheKind::Purchased,
         priority: 100,
         effective_at: None,
@@ -236,6 +237,10 @@ pub fn until(time: u64, spec: TrancheSpec<'_>) -> TrancheSpec<'_> {
 
 pub fn from(time: u64, spec: TrancheSpec<'_>) -> TrancheSpec<'_> {
     TrancheSpec { effective_at: Some(Time(time)), ..spec }
+}
+
+pub fn pending(spec: TrancheSpec<'_>) -> TrancheSpec<'_> {
+    TrancheSpec { pending: true, ..spec }
 }
 
 pub fn for_feature<'a>(feature: &'a str, spec: TrancheSpec<'a>) -> TrancheSpec<'a> {

@@ -3,10 +3,12 @@
 //! Plain functions: the gRPC handlers call them, and so does the simulation.
 
 use purser_ledger::command::{
-    BurnPolicy, Capture, ChargeScope, ChargeType, Command, Cost, CreateWallet, Debit, Expiry, ExtendHold,
-    FreezeWallet, Grant, Header, Hold, Operation, Payer, Release, TrancheKind, TrancheSpec,
+    Adjust, BurnPolicy, Capture, Change, ChargeScope, ChargeType, CloseWallet, Command, ConfirmGrant, Cost,
+    CreateWallet, Debit, EndGrant, Expiry, ExtendHold, FreezeWallet, Grant, GrantEnd, Header, Hold,
+    Operation, Payer, Refund, Release, TrancheKind, TrancheSpec, UpdateWallet,
 };
 use purser_ledger::ids::{Customer, ID_BYTES_MAX};
+use purser_ledger::rows::tranche::TrancheRow;
 use purser_ledger::time::{Span, Time};
 use purser_proto::v1;
 
@@ -97,6 +99,38 @@ pub fn freeze_wallet(request: &v1::FreezeWalletRequest, now: Time) -> Shaped<Com
     shape.finish(Command { header, operation: Operation::FreezeWallet(freeze) })
 }
 
+/// `UpdateWallet`.
+pub fn update_wallet(request: &v1::UpdateWalletRequest, now: Time) -> Shaped<Command<'_>> {
+    let mut shape = Shape::new();
+    let customer = shape.customer(&request.namespace, &request.customer);
+    let header = header(&mut shape, now, customer, &request.idempotency_key, request.valid_until.as_ref());
+    let scoped = request.charge_scope != i32::from(v1::ChargeScope::Unspecified);
+    if request.draw_priority.is_none() && !scoped {
+        shape.invalid("draw_priority", "required: this or charge_scope, or there is nothing to change");
+    }
+    let draw_priority = request.draw_priority.map(|value| shape.priority("draw_priority", Some(value)));
+    let update = UpdateWallet {
+        wallet: shape.required("wallet", &request.wallet, ID_BYTES_MAX),
+        version: request.version,
+        draw_priority,
+        scope: scoped.then(|| scope(&mut shape, "charge_scope", request.charge_scope)),
+        reason_code: shape.optional("reason_code", &request.reason_code, WORD_BYTES_MAX),
+    };
+    shape.finish(Command { header, operation: Operation::UpdateWallet(update) })
+}
+
+/// `CloseWallet`.
+pub fn close_wallet(request: &v1::CloseWalletRequest, now: Time) -> Shaped<Command<'_>> {
+    let mut shape = Shape::new();
+    let customer = shape.customer(&request.namespace, &request.customer);
+    let header = header(&mut shape, now, customer, &request.idempotency_key, request.valid_until.as_ref());
+    let close = CloseWallet {
+        wallet: shape.required("wallet", &request.wallet, ID_BYTES_MAX),
+        reason_code: shape.optional("reason_code", &request.reason_code, WORD_BYTES_MAX),
+    };
+    shape.finish(Command { header, operation: Operation::CloseWallet(close) })
+}
+
 /// `Grant`. Calendar spans are counted from the later of now and the effective time.
 pub fn grant(request: &v1::GrantRequest, now: Time) -> Shaped<Command<'_>> {
     let mut shape = Shape::new();
@@ -161,6 +195,7 @@ fn tranche<'a>(shape: &mut Shape, now: Time, place: usize, spec: &'a v1::Tranche
     let cost = spec.cost_basis.as_ref().map(|money| cost(shape, &field("cost_basis"), money));
     TrancheSpec {
         amount: shape.amount(&field("amount"), &spec.amount),
+        pending: spec.pending,
         kind,
         priority: shape.priority(&field("priority"), spec.priority),
         effective_at,
@@ -227,6 +262,120 @@ fn resolve(span: &str, zone: &str, from: Time) -> Result<Time, CalendarError> {
     let end = u64::try_from(end.timestamp().as_microsecond()).map_err(|_| CalendarError::Span)?;
     let later = end > from.0 && end <= Time::LATEST.0;
     if later { Ok(Time(end)) } else { Err(CalendarError::Span) }
+}
+
+/// `ConfirmGrant`, of a tranche as it stands now: its own lifetime, and a span that is given, are counted
+/// from the later of now and its effective time.
+pub fn confirm_grant<'a>(
+    request: &'a v1::ConfirmGrantRequest,
+    now: Time,
+    tranche: Option<&TrancheRow>,
+) -> Shaped<Command<'a>> {
+    let mut shape = Shape::new();
+    let customer = shape.customer(&request.namespace, &request.customer);
+    let header = header(&mut shape, now, customer, &request.idempotency_key, request.valid_until.as_ref());
+    let from = tranche.map_or(now, |row| row.effective_at.max(now));
+    let expiry = request.expiry.as_ref().map(|expiry| match expiry {
+        v1::confirm_grant_request::Expiry::ExpiresAt(stamp) => Expiry::At(shape.time("expires_at", stamp)),
+        v1::confirm_grant_request::Expiry::ExpiresIn(span) => calendar(&mut shape, "expires_in", span, from),
+    });
+    let lifetime = tranche.and_then(|row| row.lifetime.as_ref());
+    let confirm = ConfirmGrant {
+        wallet: shape.required("wallet", &request.wallet, ID_BYTES_MAX),
+        tranche: shape.tranche("tranche_id", &request.tranche_id),
+        expiry,
+        lifetime: lifetime.map(|(span, zone)| resolve(span, zone, from).unwrap_or(Time::LATEST)),
+        reason_code: shape.optional("reason_code", &request.reason_code, WORD_BYTES_MAX),
+        reference: shape.optional("reference", &request.reference, WORD_BYTES_MAX),
+        metadata: shape.metadata("metadata", &request.metadata),
+    };
+    shape.finish(Command { header, operation: Operation::ConfirmGrant(confirm) })
+}
+
+/// `FailGrant`.
+pub fn fail_grant(request: &v1::FailGrantRequest, now: Time) -> Shaped<Command<'_>> {
+    let mut shape = Shape::new();
+    let customer = shape.customer(&request.namespace, &request.customer);
+    let header = header(&mut shape, now, customer, &request.idempotency_key, request.valid_until.as_ref());
+    let end = EndGrant {
+        end: GrantEnd::Failed,
+        wallet: shape.required("wallet", &request.wallet, ID_BYTES_MAX),
+        tranche: shape.tranche("tranche_id", &request.tranche_id),
+        reason_code: shape.optional("reason_code", &request.reason_code, WORD_BYTES_MAX),
+        reference: shape.optional("reference", &request.reference, WORD_BYTES_MAX),
+        metadata: shape.metadata("metadata", &request.metadata),
+    };
+    shape.finish(Command { header, operation: Operation::EndGrant(end) })
+}
+
+/// `VoidGrant`.
+pub fn void_grant(request: &v1::VoidGrantRequest, now: Time) -> Shaped<Command<'_>> {
+    let mut shape = Shape::new();
+    let customer = shape.customer(&request.namespace, &request.customer);
+    let header = header(&mut shape, now, customer, &request.idempotency_key, request.valid_until.as_ref());
+    let end = EndGrant {
+        end: GrantEnd::Voided,
+        wallet: shape.required("wallet", &request.wallet, ID_BYTES_MAX),
+        tranche: shape.tranche("tranche_id", &request.tranche_id),
+        reason_code: shape.optional("reason_code", &request.reason_code, WORD_BYTES_MAX),
+        reference: shape.optional("reference", &request.reference, WORD_BYTES_MAX),
+        metadata: shape.metadata("metadata", &request.metadata),
+    };
+    shape.finish(Command { header, operation: Operation::EndGrant(end) })
+}
+
+/// `Refund`.
+pub fn refund(request: &v1::RefundRequest, now: Time) -> Shaped<Command<'_>> {
+    let mut shape = Shape::new();
+    let customer = shape.customer(&request.namespace, &request.customer);
+    let header = header(&mut shape, now, customer, &request.idempotency_key, request.valid_until.as_ref());
+    let refund = Refund {
+        movement: shape.movement("movement_id", &request.movement_id),
+        amount: match request.amount.as_str() {
+            "" => None,
+            text => Some(shape.amount("amount", text)),
+        },
+        grace: request.grace.as_ref().map(|grace| shape.grace("grace", grace)),
+        reason_code: shape.optional("reason_code", &request.reason_code, WORD_BYTES_MAX),
+        reference: shape.optional("reference", &request.reference, WORD_BYTES_MAX),
+        metadata: shape.metadata("metadata", &request.metadata),
+    };
+    shape.finish(Command { header, operation: Operation::Refund(refund) })
+}
+
+/// `Adjust`.
+pub fn adjust(request: &v1::AdjustRequest, now: Time) -> Shaped<Command<'_>> {
+    let mut shape = Shape::new();
+    let customer = shape.customer(&request.namespace, &request.customer);
+    let header = header(&mut shape, now, customer, &request.idempotency_key, request.valid_until.as_ref());
+    let expires_at = request.expires_at.as_ref().map(|stamp| shape.time("expires_at", stamp));
+    let tranche = match request.tranche_id.as_str() {
+        "" => None,
+        text => Some(shape.tranche("tranche_id", text)),
+    };
+    let change = match request.amount.strip_prefix('-') {
+        Some(amount) => {
+            if expires_at.is_some() {
+                shape.invalid("expires_at", "only for a correction up");
+            }
+            Change::Down { amount: shape.amount("amount", amount), tranche }
+        }
+        None => {
+            if tranche.is_some() {
+                shape.invalid("tranche_id", "only for a correction down: an amount with a leading '-'");
+            }
+            let expiry = expires_at.map_or(Expiry::Never, Expiry::At);
+            Change::Up { amount: shape.amount("amount", &request.amount), expiry }
+        }
+    };
+    let adjust = Adjust {
+        wallet: shape.required("wallet", &request.wallet, ID_BYTES_MAX),
+        change,
+        reason_code: shape.required("reason_code", &request.reason_code, WORD_BYTES_MAX),
+        reference: shape.optional("reference", &request.reference, WORD_BYTES_MAX),
+        metadata: shape.metadata("metadata", &request.metadata),
+    };
+    shape.finish(Command { header, operation: Operation::Adjust(adjust) })
 }
 
 /// `Debit`.

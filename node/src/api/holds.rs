@@ -11,7 +11,7 @@ use super::reads::{asset_of, known, named, walk};
 use super::refusal::{self, malformed, refuse};
 use super::render::{self, AboutHold};
 use super::shape::Shape;
-use super::{Api, commands, pairs_of_hold};
+use super::{Api, commands, of_another_sort, pairs_of_hold};
 
 /// Rows fetched at once on a walk.
 const CHUNK: usize = 256;
@@ -51,9 +51,7 @@ impl Api {
 
     async fn about_hold(&self, command: Command<'_>) -> Result<(Option<v1::Receipt>, AboutHold), Status> {
         let written = self.write(command).await?;
-        let told = render::about_hold(&written.applied.effect).ok_or_else(|| {
-            refuse("INTERNAL", "the stored answer is of another sort", refusal::Pairs::new())
-        })?;
+        let told = render::about_hold(&written.applied.effect).ok_or_else(of_another_sort)?;
         Ok((written.receipt(), told))
     }
 

@@ -10,8 +10,13 @@ macro_rules! for_each_method {
             create_wallet(CreateWalletRequest) -> CreateWalletResponse,
             get_wallet(GetWalletRequest) -> GetWalletResponse,
             list_wallets(ListWalletsRequest) -> ListWalletsResponse,
+            update_wallet(UpdateWalletRequest) -> UpdateWalletResponse,
             freeze_wallet(FreezeWalletRequest) -> FreezeWalletResponse,
+            close_wallet(CloseWalletRequest) -> CloseWalletResponse,
             grant(GrantRequest) -> GrantResponse,
+            confirm_grant(ConfirmGrantRequest) -> ConfirmGrantResponse,
+            fail_grant(FailGrantRequest) -> FailGrantResponse,
+            void_grant(VoidGrantRequest) -> VoidGrantResponse,
             list_tranches(ListTranchesRequest) -> ListTranchesResponse,
             debit(DebitRequest) -> DebitResponse,
             explain(ExplainRequest) -> ExplainResponse,
@@ -19,6 +24,8 @@ macro_rules! for_each_method {
             extend_hold(ExtendHoldRequest) -> ExtendHoldResponse,
             capture(CaptureRequest) -> CaptureResponse,
             release(ReleaseRequest) -> ReleaseResponse,
+            refund(RefundRequest) -> RefundResponse,
+            adjust(AdjustRequest) -> AdjustResponse,
             get_hold(GetHoldRequest) -> GetHoldResponse,
             list_holds(ListHoldsRequest) -> ListHoldsResponse,
             get_balance(GetBalanceRequest) -> GetBalanceResponse,
@@ -50,7 +57,8 @@ about_customer! {
     CreateWalletRequest, GetWalletRequest, ListWalletsRequest, FreezeWalletRequest, GrantRequest,
     ListTranchesRequest, DebitRequest, GetBalanceRequest, ListMovementsRequest, GetMovementRequest,
     AuditRequest, HoldRequest, ExtendHoldRequest, CaptureRequest, ReleaseRequest, GetHoldRequest,
-    ListHoldsRequest,
+    ListHoldsRequest, UpdateWalletRequest, CloseWalletRequest, ConfirmGrantRequest, FailGrantRequest,
+    VoidGrantRequest, RefundRequest, AdjustRequest,
 }
 
 impl AboutCustomer for v1::ExplainRequest {

@@ -12,7 +12,9 @@
 pub mod batch;
 pub mod cluster;
 pub mod commands;
+mod corrections;
 pub mod forward;
+mod grants;
 mod holds;
 pub mod methods;
 pub mod page;
@@ -23,14 +25,16 @@ pub mod render;
 pub mod service;
 pub mod shape;
 pub mod stream;
+mod wallets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use purser_ledger::amount::Decimal;
-use purser_ledger::command::{Capture, Command, Debit, ExtendHold, Operation, Payer, Release};
-use purser_ledger::ids::{Customer, HoldId};
-use purser_ledger::query;
+use purser_ledger::command::{
+    Adjust, Capture, Change, Command, Debit, ExtendHold, Operation, Payer, Refund, Release,
+};
+use purser_ledger::ids::{Customer, HoldId, TrancheId};
 use purser_ledger::time::{Span, Time};
 use purser_ledger::verdict::{Applied, Effect, Reply, Verdict, WalletInfo};
 use purser_proto::v1;
@@ -79,9 +83,7 @@ impl Written {
     fn wallet(&self) -> Result<&WalletInfo, Status> {
         match &self.applied.effect {
             Effect::Wallet(info) => Ok(info),
-            Effect::Posted { .. } => {
-                Err(refuse("INTERNAL", "the stored answer is of another sort", Pairs::new()))
-            }
+            Effect::Posted { .. } => Err(of_another_sort()),
         }
     }
 }
@@ -182,79 +184,6 @@ impl Api {
         }
     }
 
-    /// Creates a wallet.
-    pub async fn create_wallet(
-        &self,
-        request: &v1::CreateWalletRequest,
-    ) -> Result<v1::CreateWalletResponse, Status> {
-        let command = commands::create_wallet(request, self.clock.now()).map_err(malformed)?;
-        let written = self.write(command).await?;
-        let wallet = Some(render::wallet(&request.customer, written.wallet()?));
-        Ok(v1::CreateWalletResponse { receipt: written.receipt(), wallet })
-    }
-
-    /// Freezes or thaws a wallet.
-    pub async fn freeze_wallet(
-        &self,
-        request: &v1::FreezeWalletRequest,
-    ) -> Result<v1::FreezeWalletResponse, Status> {
-        let command = commands::freeze_wallet(request, self.clock.now()).map_err(malformed)?;
-        let written = self.write(command).await?;
-        let wallet = Some(render::wallet(&request.customer, written.wallet()?));
-        Ok(v1::FreezeWalletResponse { receipt: written.receipt(), wallet })
-    }
-
-    /// Grants tranches.
-    pub async fn grant(&self, request: &v1::GrantRequest) -> Result<v1::GrantResponse, Status> {
-        let command = commands::grant(request, self.clock.now()).map_err(malformed)?;
-        let Operation::Grant(grant) = command.operation.clone() else {
-            return Err(refuse("INTERNAL", "a grant became another command", Pairs::new()));
-        };
-        let customer = command.header.customer;
-        let written = self.write(command).await?;
-        let tranches = self.granted(customer, &grant, &written)?;
-        Ok(v1::GrantResponse { receipt: written.receipt(), tranches })
-    }
-
-    /// The tranches of a grant as they stood after it, in the order of the request: their rows, which
-    /// keep what was granted, told as of then. Whoever answers has applied the grant: its own rows hold
-    /// them, and no other replica needs to be asked.
-    fn granted(
-        &self,
-        customer: Customer<'_>,
-        grant: &purser_ledger::command::Grant<'_>,
-        written: &Written,
-    ) -> Result<Vec<v1::Tranche>, Status> {
-        let Effect::Posted { movements, balances, .. } = &written.applied.effect else {
-            return Err(refuse("INTERNAL", "the stored answer is of another sort", Pairs::new()));
-        };
-        let scale = balances.first().map_or(0, |own| own.asset_scale);
-        let mut ids: Vec<_> = movements
-            .iter()
-            .flat_map(|own| own.draws.iter().map(|draw| (draw.tranche, own.status)))
-            .collect();
-        ids.sort_unstable_by_key(|(id, _)| *id);
-        let shard = self.shards.get(&written.witness.shard);
-        let missing = |what: &str| refuse("INTERNAL", what, Pairs::new());
-        let shard = shard.ok_or_else(|| missing("an answer of a shard that is not here"))?;
-        let tranches: Vec<_> = ids.iter().map(|(id, _)| *id).collect();
-        let rows = query::granted(shard.group().store(), customer, grant.wallet, &tranches)
-            .map_err(|error| refusal::unread(error, &pairs_of_wallet(customer, grant.wallet)))?;
-        let zero = purser_ledger::amount::Amount::ZERO;
-        let told = ids.into_iter().zip(rows).map(|((id, status), row)| {
-            let tranche = row.ok_or_else(|| missing("a granted tranche is missing"))?;
-            let pending = status == purser_ledger::rows::journal::MovementStatus::Pending;
-            let (status, available) = match pending {
-                true => (query::TrancheStatus::Scheduled, zero),
-                false => (query::TrancheStatus::Active, tranche.amount),
-            };
-            let (held, consumed, expired) = (zero, zero, zero);
-            let view = query::TrancheView { id, tranche, status, available, held, consumed, expired };
-            Ok(render::tranche(grant.wallet, scale, &view))
-        });
-        told.collect()
-    }
-
     /// Debits.
     pub async fn debit(&self, request: &v1::DebitRequest) -> Result<v1::DebitResponse, Status> {
         let command = commands::debit(request, self.clock.now()).map_err(malformed)?;
@@ -293,6 +222,11 @@ impl Api {
     }
 }
 
+/// A command of one kind is remembered with an effect of that kind.
+fn of_another_sort() -> Status {
+    refuse("INTERNAL", "the stored answer is of another sort", Pairs::new())
+}
+
 fn span_of(span: &prost_types::Duration) -> Result<Span, Status> {
     let micros = shape::micros_of(span).filter(|micros| (1..=Time::LATEST.0).contains(micros));
     micros.map(Span).ok_or_else(|| refusal::malformed_field("advance", "must be above zero"))
@@ -308,7 +242,13 @@ fn pairs_of(command: &Command<'_>) -> Pairs {
     match &command.operation {
         Operation::CreateWallet(create) => pairs_of_wallet(customer, create.wallet),
         Operation::FreezeWallet(freeze) => pairs_of_wallet(customer, freeze.wallet),
+        Operation::UpdateWallet(update) => pairs_of_wallet(customer, update.wallet),
+        Operation::CloseWallet(close) => pairs_of_wallet(customer, close.wallet),
         Operation::Grant(grant) => pairs_of_wallet(customer, grant.wallet),
+        Operation::ConfirmGrant(confirm) => pairs_of_tranche(customer, confirm.wallet, confirm.tranche),
+        Operation::EndGrant(end) => pairs_of_tranche(customer, end.wallet, end.tranche),
+        Operation::Refund(refund) => pairs_of_refund(customer, refund),
+        Operation::Adjust(adjust) => pairs_of_correction(customer, adjust),
         Operation::Debit(debit) => pairs_of_payer(customer, debit.payer, debit.amount),
         Operation::Hold(hold) => pairs_of_payer(customer, hold.payer, hold.amount),
         Operation::ExtendHold(ExtendHold { hold, .. })
@@ -324,6 +264,35 @@ fn pairs_of(command: &Command<'_>) -> Pairs {
 
 fn pairs_of_hold(customer: Customer<'_>, hold: HoldId) -> Pairs {
     Pairs::from([("customer".to_owned(), customer.id.to_owned()), ("hold".to_owned(), hold.to_string())])
+}
+
+fn pairs_of_tranche(customer: Customer<'_>, wallet: &str, tranche: TrancheId) -> Pairs {
+    let mut pairs = pairs_of_wallet(customer, wallet);
+    pairs.insert("tranche".to_owned(), tranche.to_string());
+    pairs
+}
+
+fn pairs_of_refund(customer: Customer<'_>, refund: &Refund<'_>) -> Pairs {
+    let mut pairs = Pairs::from([
+        ("customer".to_owned(), customer.id.to_owned()),
+        ("movement".to_owned(), refund.movement.to_string()),
+    ]);
+    pairs.extend(refund.amount.map(|amount| ("amount".to_owned(), amount.to_string())));
+    pairs
+}
+
+fn pairs_of_correction(customer: Customer<'_>, adjust: &Adjust<'_>) -> Pairs {
+    let (mut pairs, amount) = match adjust.change {
+        Change::Up { amount, .. } => (pairs_of_wallet(customer, adjust.wallet), amount.to_string()),
+        Change::Down { amount, tranche: None } => {
+            (pairs_of_wallet(customer, adjust.wallet), format!("-{amount}"))
+        }
+        Change::Down { amount, tranche: Some(tranche) } => {
+            (pairs_of_tranche(customer, adjust.wallet, tranche), format!("-{amount}"))
+        }
+    };
+    pairs.insert("amount".to_owned(), amount);
+    pairs
 }
 
 fn pairs_of_debit(customer: Customer<'_>, debit: &Debit<'_>) -> Pairs {

@@ -383,6 +383,7 @@ fn wallet_balance(
     let mut balance = v1::WalletBalance {
         balance: Some(render::balance(&info.wallet, asset_of(info), &view.balance)),
         frozen: info.frozen,
+        closed: info.closed,
         open_holds: view.open_holds,
         ..Default::default()
     };

@@ -28,7 +28,8 @@ fn code(reason: &str) -> Code {
     match reason {
         "INVALID_ARGUMENT" | "INVALID_AMOUNT_PRECISION" | "LIMIT_EXCEEDED" => Code::InvalidArgument,
         "AMOUNT_OVERFLOW" => Code::OutOfRange,
-        "CUSTOMER_NOT_FOUND" | "WALLET_NOT_FOUND" | "MOVEMENT_NOT_FOUND" | "HOLD_NOT_FOUND" => Code::NotFound,
+        "CUSTOMER_NOT_FOUND" | "WALLET_NOT_FOUND" | "MOVEMENT_NOT_FOUND" | "HOLD_NOT_FOUND"
+        | "TRANCHE_NOT_FOUND" => Code::NotFound,
         "ALREADY_EXISTS" => Code::AlreadyExists,
         "INTERNAL" => Code::Internal,
         "UNAVAILABLE" | "NOT_LEADER" => Code::Unavailable,
@@ -121,8 +122,26 @@ pub fn explain_denial(denial: &Denial, request: &Pairs) -> v1::Refusal {
                 .to_owned()
         }
         Reason::HoldClosed => "the hold was captured or released before".to_owned(),
-        Reason::TrancheNotActive => "a tranche that the hold has set aside has expired".to_owned(),
-        Reason::InvalidArgument => "a tranche would expire before it could be spent".to_owned(),
+        Reason::TrancheNotActive => match request.contains_key("hold") {
+            true => "a tranche that the hold has set aside has expired".to_owned(),
+            false => "the tranche is at a point of its life at which this cannot be done".to_owned(),
+        },
+        Reason::TrancheNotFound => "the wallet has no such tranche".to_owned(),
+        Reason::WalletClosed => "the wallet is closed for ever; use another one".to_owned(),
+        Reason::WalletNotEmpty => {
+            "something is available, held or pending in the wallet, or a hold is open; empty it, then use a \
+             new key"
+                .to_owned()
+        }
+        Reason::VersionConflict => {
+            "the wallet was changed since that version; read it again, then use a new key".to_owned()
+        }
+        Reason::MovementNotFound => "the customer has no such movement".to_owned(),
+        Reason::RefundExceedsDebit => "not so much of the movement is left to give back".to_owned(),
+        Reason::InvalidArgument => match request.contains_key("movement") {
+            true => "only what was spent can be refunded: a movement CONSUMED or CAPTURED".to_owned(),
+            false => "a tranche would expire before it could be spent".to_owned(),
+        },
     };
     if let Some(shortage) = denial.shortage {
         let text = |amount: Amount| amount.to_text(shortage.scale);
@@ -156,8 +175,14 @@ pub fn denied(denial: &Denial, request: &Pairs, witness: &Witness, replayed: boo
     };
     if denial.reason == Reason::InvalidArgument {
         let mut details = ErrorDetails::with_error_info(refusal.reason.clone(), ERROR_DOMAIN, metadata);
-        details
-            .add_bad_request_violation("tranches", "expires_at must be later than now and than effective_at");
+        let (field, wanted) = match request {
+            request if request.contains_key("movement") => ("movement_id", "a movement CONSUMED or CAPTURED"),
+            request if request.contains_key("tranche") || request.contains_key("amount") => {
+                ("expires_at", "must be later than now and than effective_at")
+            }
+            _ => ("tranches", "expires_at must be later than now and than effective_at"),
+        };
+        details.add_bad_request_violation(field, wanted);
         return Status::with_error_details(code(&refusal.reason), message, details);
     }
     refuse(&refusal.reason, message, metadata)

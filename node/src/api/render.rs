@@ -7,7 +7,7 @@ use purser_ledger::query::{HoldView, LedgerEntry, TrancheStatus, TrancheView};
 use purser_ledger::rows::hold::{HoldState, HoldStatus, Pin};
 use purser_ledger::rows::journal::{MovementKind, MovementStatus};
 use purser_ledger::time::Time;
-use purser_ledger::verdict::{Applied, Balance, Effect, WalletBalance, WalletInfo};
+use purser_ledger::verdict::{Applied, Balance, Effect, Posted, WalletBalance, WalletInfo};
 use purser_proto::v1;
 
 use super::shape::timestamp;
@@ -52,7 +52,11 @@ pub fn read_point(point: &ReadPoint) -> v1::ReadPoint {
 
 /// A wallet of a customer.
 pub fn wallet(customer: &str, info: &WalletInfo) -> v1::Wallet {
-    let status = if info.frozen { v1::WalletStatus::Frozen } else { v1::WalletStatus::Active };
+    let status = match (info.closed, info.frozen) {
+        (true, _) => v1::WalletStatus::Closed,
+        (false, true) => v1::WalletStatus::Frozen,
+        (false, false) => v1::WalletStatus::Active,
+    };
     let burn_policy = match info.burn_policy {
         BurnPolicy::Standard => v1::BurnPolicy::Standard,
         BurnPolicy::SpecificFirst => v1::BurnPolicy::SpecificFirst,
@@ -93,8 +97,7 @@ pub fn receipt(applied: &Applied, witness: &Witness, replayed: bool) -> v1::Rece
         Effect::Wallet(_) => (&[][..], &[][..]),
         Effect::Posted { movements, balances, .. } => (&movements[..], &balances[..]),
     };
-    let drawn = [MovementKind::Consumed, MovementKind::Held, MovementKind::Captured];
-    let drawn = movements.iter().filter(|own| drawn.contains(&own.kind));
+    let drawn = movements.iter().filter(|own| is_told_by_draws(own.kind));
     let draws = drawn.flat_map(|movement| {
         let own = balances.get(movement.balance);
         let (wallet, scale) = own.map_or(("", 0), |own| (own.wallet.as_str(), own.asset_scale));
@@ -105,6 +108,20 @@ pub fn receipt(applied: &Applied, witness: &Witness, replayed: bool) -> v1::Rece
         draws: draws.collect(),
         balances: balances.iter().map(balance_of).collect(),
         ..brief_receipt(applied, witness, replayed)
+    }
+}
+
+/// Whether the draws of such a movement stand in the receipt.
+fn is_told_by_draws(kind: MovementKind) -> bool {
+    match kind {
+        MovementKind::Consumed
+        | MovementKind::Held
+        | MovementKind::Captured
+        | MovementKind::Refunded
+        | MovementKind::Adjusted => true,
+        MovementKind::Granted | MovementKind::Expired | MovementKind::Released | MovementKind::Voided => {
+            false
+        }
     }
 }
 
@@ -191,6 +208,9 @@ pub fn tranche_status(status: TrancheStatus) -> v1::TrancheStatus {
         TrancheStatus::Active => v1::TrancheStatus::Active,
         TrancheStatus::Exhausted => v1::TrancheStatus::Exhausted,
         TrancheStatus::Expired => v1::TrancheStatus::Expired,
+        TrancheStatus::Pending => v1::TrancheStatus::Pending,
+        TrancheStatus::Voided => v1::TrancheStatus::Voided,
+        TrancheStatus::Failed => v1::TrancheStatus::Failed,
     }
 }
 
@@ -198,7 +218,12 @@ pub fn tranche_status(status: TrancheStatus) -> v1::TrancheStatus {
 pub fn tranche(wallet: &str, scale: u8, view: &TrancheView) -> v1::Tranche {
     let row = &view.tranche;
     let text = |amount: Amount| amount.to_text(scale);
-    let pending = if view.status == TrancheStatus::Scheduled { row.amount } else { Amount::ZERO };
+    let waits = matches!(view.status, TrancheStatus::Scheduled | TrancheStatus::Pending);
+    let pending = if waits { row.amount } else { Amount::ZERO };
+    let lifetime = |(duration, time_zone): &(String, String)| v1::CalendarDuration {
+        duration: duration.clone(),
+        time_zone: time_zone.clone(),
+    };
     v1::Tranche {
         tranche_id: view.id.to_string(),
         wallet: wallet.to_owned(),
@@ -211,6 +236,8 @@ pub fn tranche(wallet: &str, scale: u8, view: &TrancheView) -> v1::Tranche {
         held: text(view.held),
         consumed: text(view.consumed),
         expired: text(view.expired),
+        voided: text(view.voided),
+        lifetime: row.lifetime.as_ref().map(lifetime),
         effective_at: Some(timestamp(row.effective_at)),
         expires_at: optional_time(row.expires_at),
         granted_by: row.granted_by.to_string(),
@@ -243,7 +270,11 @@ pub fn movement(customer: &str, info: &WalletInfo, entry: &LedgerEntry) -> v1::M
         MovementStatus::Posted => v1::MovementStatus::Posted,
         MovementStatus::Pending => v1::MovementStatus::Pending,
     };
-    let burned = matches!(own.kind, MovementKind::Consumed | MovementKind::Held);
+    let burned = match own.kind {
+        MovementKind::Consumed | MovementKind::Held => true,
+        MovementKind::Adjusted => own.amount < Amount::ZERO,
+        _ => false,
+    };
     v1::Movement {
         movement_id: entry.id.to_string(),
         operation_id: own.operation.to_string(),
@@ -259,7 +290,7 @@ pub fn movement(customer: &str, info: &WalletInfo, entry: &LedgerEntry) -> v1::M
         draws: own.draws.iter().map(|draw_of| draw(draw_of, &info.wallet, info.asset_scale)).collect(),
         reason_code: own.reason_code.clone(),
         reference: own.reference.clone(),
-        corrects: String::new(),
+        corrects: own.corrects.map(|corrected| corrected.to_string()).unwrap_or_default(),
         actor: own.actor.clone(),
         idempotency_key: own.key.clone(),
         booked_at: Some(timestamp(own.booked_at)),
@@ -332,17 +363,34 @@ pub fn about_hold(effect: &Effect) -> Option<AboutHold> {
     let (id, state) = &**hold.as_ref()?;
     let first = balances.first()?;
     let asset = Asset { code: &first.asset_code, scale: first.asset_scale };
-    let sum = |kinds: &[MovementKind]| {
-        let movements = movements.iter().filter(|own| kinds.contains(&own.kind));
-        let sum = movements.flat_map(|own| &own.draws).map(|draw| draw.amount.0).sum();
-        Amount(sum).to_text(asset.scale)
-    };
+    let sum = |kinds| drawn(movements, kinds).to_text(asset.scale);
     Some(AboutHold {
         hold: Some(hold_state(*id, state, asset)),
         remaining: remaining.unwrap_or_default().to_text(asset.scale),
         spent: sum(&[MovementKind::Captured, MovementKind::Consumed]),
-        released: sum(&[MovementKind::Released, MovementKind::Expired]),
+        released: sum(&[MovementKind::Released, MovementKind::Expired, MovementKind::Voided]),
     })
+}
+
+/// What movements of some kinds drew, over all of them.
+fn drawn(movements: &[Posted], kinds: &[MovementKind]) -> Amount {
+    let movements = movements.iter().filter(|own| kinds.contains(&own.kind));
+    Amount(movements.flat_map(|own| &own.draws).map(|draw| draw.amount.0).sum())
+}
+
+/// How much the movements of some kinds of a command of one wallet told, as text; `None` for the effect
+/// of another sort.
+pub fn sum_of(effect: &Effect, kinds: &[MovementKind]) -> Option<String> {
+    let Effect::Posted { movements, balances, .. } = effect else { return None };
+    Some(drawn(movements, kinds).to_text(balances.first()?.asset_scale))
+}
+
+/// By how much a command of one wallet changed what is settled, with its sign; `None` for the effect of
+/// another sort.
+pub fn effect_of(effect: &Effect) -> Option<String> {
+    let Effect::Posted { movements, balances, .. } = effect else { return None };
+    let sum = movements.iter().map(|movement| movement.amount.0).sum();
+    Some(Amount(sum).to_text(balances.first()?.asset_scale))
 }
 
 /// A hold of a customer.
@@ -378,5 +426,8 @@ pub fn movement_type(kind: MovementKind) -> v1::MovementType {
         MovementKind::Held => v1::MovementType::Held,
         MovementKind::Released => v1::MovementType::Released,
         MovementKind::Captured => v1::MovementType::Captured,
+        MovementKind::Voided => v1::MovementType::Voided,
+        MovementKind::Refunded => v1::MovementType::Refunded,
+        MovementKind::Adjusted => v1::MovementType::Adjusted,
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use prost_types::Timestamp;
 use purser_ledger::amount::{ASSET_CODE_BYTES_MAX, ASSET_SCALE_MAX, AmountError, Asset, Decimal};
-use purser_ledger::command::HOLD_TTL_MAX;
-use purser_ledger::ids::{Customer, HoldId, ID_BYTES_MAX, KEY_BYTES_MAX};
+use purser_ledger::command::{HOLD_TTL_MAX, REFUND_GRACE_MAX};
+use purser_ledger::ids::{Customer, HoldId, ID_BYTES_MAX, KEY_BYTES_MAX, RecordId, TrancheId};
 use purser_ledger::time::{Span, Time};
 use purser_proto::v1;
 
@@ -125,28 +125,51 @@ impl Shape {
 
     /// How much time a hold is given.
     pub fn ttl(&mut self, field: &str, ttl: &prost_types::Duration) -> Span {
-        match micros_of(ttl) {
-            _ if ttl.seconds > HOLD_TTL_MAX.0 as i64 / 1_000_000 => {
-                self.fault(field, Fault::Limit, "at most 24 hours");
-                HOLD_TTL_MAX
+        self.span(field, ttl, HOLD_TTL_MAX, "24 hours")
+    }
+
+    /// How long what is refunded to an expired tranche may be spent.
+    pub fn grace(&mut self, field: &str, grace: &prost_types::Duration) -> Span {
+        self.span(field, grace, REFUND_GRACE_MAX, "366 days")
+    }
+
+    fn span(&mut self, field: &str, span: &prost_types::Duration, most: Span, told: &str) -> Span {
+        match micros_of(span) {
+            _ if span.seconds > most.0 as i64 / 1_000_000 => {
+                self.fault(field, Fault::Limit, format!("at most {told}"));
+                most
             }
-            Some(micros) if micros > HOLD_TTL_MAX.0 => {
-                self.fault(field, Fault::Limit, "at most 24 hours");
-                HOLD_TTL_MAX
+            Some(micros) if micros > most.0 => {
+                self.fault(field, Fault::Limit, format!("at most {told}"));
+                most
             }
             Some(micros) if micros > 0 => Span(micros),
             _ => {
-                self.invalid(field, "must be above zero, at most 24 hours");
-                HOLD_TTL_MAX
+                self.invalid(field, format!("must be above zero, at most {told}"));
+                most
             }
         }
     }
 
     /// The id of a hold.
     pub fn hold(&mut self, field: &str, text: &str) -> HoldId {
-        HoldId::parse(text).unwrap_or_else(|| {
-            self.invalid(field, "not a hold id: hld_ and 13 letters");
-            HoldId::default()
+        self.id(field, HoldId::parse(text), "not a hold id: hld_ and 13 letters")
+    }
+
+    /// The id of a tranche.
+    pub fn tranche(&mut self, field: &str, text: &str) -> TrancheId {
+        self.id(field, TrancheId::parse(text), "not a tranche id: trn_ and 13 letters")
+    }
+
+    /// The id of a movement.
+    pub fn movement(&mut self, field: &str, text: &str) -> RecordId {
+        self.id(field, RecordId::parse(text), "not a movement id: mov_ and 13 letters")
+    }
+
+    fn id<T: Default>(&mut self, field: &str, id: Option<T>, wanted: &str) -> T {
+        id.unwrap_or_else(|| {
+            self.invalid(field, wanted);
+            T::default()
         })
     }
 

@@ -95,7 +95,12 @@ pub(super) fn show(response: &GetBalanceResponse) -> Answer {
 fn wallet_row(wallet: &WalletBalance) -> Option<Vec<String>> {
     let mut row = receipt::balance_row(wallet.balance.as_ref()?);
     row.push(table::or_none(&wallet.expiring));
-    row.push(if wallet.frozen { "FROZEN" } else { "ACTIVE" }.to_owned());
+    let status = match (wallet.closed, wallet.frozen) {
+        (true, _) => "CLOSED",
+        (false, true) => "FROZEN",
+        (false, false) => "ACTIVE",
+    };
+    row.push(status.to_owned());
     Some(row)
 }
 

@@ -186,8 +186,19 @@ fn advice(reason: Reason) -> &'static str {
         Reason::HoldNotFound => "check --customer and the hold's id (purser hold list)",
         Reason::HoldExpired => "its credits are back: debit them (purser debit) with a new --key",
         Reason::HoldClosed => "it was captured or released before: look at it (purser hold get)",
-        Reason::TrancheNotActive => {
-            "look at what is left of the credits (purser tranches), and capture before the hold ends"
+        Reason::TrancheNotFound => "check --wallet and the tranche's id (purser tranches)",
+        Reason::TrancheNotActive => "look at the tranche (purser tranches): its status does not allow this",
+        Reason::WalletClosed => {
+            "it is closed for ever: use another wallet (purser wallet list) and a new --key"
+        }
+        Reason::WalletNotEmpty => {
+            "look at what is in it (purser balance --by-tranche --by-hold), empty it, then use a new --key"
+        }
+        Reason::VersionConflict => {
+            "it was changed meanwhile: look at it (purser wallet get), then use a new --key"
+        }
+        Reason::RefundExceedsDebit => {
+            "look at what was spent and given back (purser movements), then use a smaller amount and a new --key"
         }
         Reason::AlreadyExists => "it is there already: look at it, or choose another id",
         Reason::CustomerQuarantined => {

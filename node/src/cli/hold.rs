@@ -14,7 +14,7 @@ use super::page::{self, PageArgs};
 use super::session::{About, Session};
 use super::table::{self, Column, Lean};
 use super::wallet::WalletArgs;
-use super::write::WriteArgs;
+use super::write::{TextArgs, WriteArgs};
 use super::{json, parse, receipt, times, words};
 
 /// Shown under `--help`.
@@ -104,22 +104,6 @@ pub struct PlaceArgs {
     feature: String,
     #[command(flatten)]
     texts: TextArgs,
-}
-
-/// What every write about a hold may say of itself.
-#[derive(Debug, Args)]
-pub struct TextArgs {
-    /// Your own reference, such as a request id
-    #[arg(long, default_value = "", hide_default_value = true)]
-    reference: String,
-    /// Why
-    #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
-    reason: String,
-    /// A pair of your own; may be repeated
-    #[arg(long = "meta", value_name = "NAME=VALUE", value_parser = parse::pair)]
-    metadata: Vec<(String, String)>,
-    #[command(flatten)]
-    write: WriteArgs,
 }
 
 /// How much longer.
@@ -356,17 +340,7 @@ fn show_released(response: &ReleaseResponse, key: &str) -> Answer {
 
 /// The text of every write about a hold.
 fn written(headline: Option<String>, remaining: &str, receipt: Option<&Receipt>, key: &str) -> String {
-    let (draws, balances) = match receipt {
-        Some(receipt) => (receipt.draws.as_slice(), receipt.balances.as_slice()),
-        None => Default::default(),
-    };
-    let mut parts = vec![format!("{}, {remaining} remaining", table::clean(&headline.unwrap_or_default()))];
-    if !draws.is_empty() {
-        parts.push(receipt::draws(draws));
-    }
-    parts.push(receipt::balances(balances));
-    parts.push(receipt::footer(receipt, key));
-    parts.join("\n\n")
+    receipt::written(&format!("{}, {remaining} remaining", headline.unwrap_or_default()), receipt, key)
 }
 
 /// One row for each hold.

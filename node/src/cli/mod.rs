@@ -11,6 +11,7 @@
 //! - a write always has an idempotency key, and whoever sees its outcome unknown is told the key;
 //! - amounts are never computed with, only shown: they stay the strings that the server sent.
 
+mod adjust;
 mod answer;
 mod audit;
 mod balance;
@@ -21,6 +22,7 @@ mod debit;
 mod describe;
 mod failure;
 mod grant;
+mod grant_life;
 mod hold;
 mod json;
 mod movements;
@@ -28,6 +30,7 @@ mod page;
 mod parse;
 mod receipt;
 mod reflection;
+mod refund;
 mod session;
 mod table;
 mod times;
@@ -50,11 +53,11 @@ pub use session::{DEFAULT_SERVER, Globals, OutputFormat, Session};
 /// What a client may ask of a server. The server's own commands stand beside it in `main.rs`.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Create, show, list, freeze and unfreeze wallets
+    /// Create, show, list, change, freeze and close wallets
     #[command(subcommand, after_help = wallet::EXAMPLES)]
     Wallet(wallet::WalletCommand),
 
-    /// Put credits into a wallet: now or later, for ever or for a while
+    /// Put credits into a wallet, now or later, for ever or for a while; confirm, fail or void a grant
     #[command(after_help = grant::EXAMPLES)]
     Grant(Box<grant::GrantArgs>),
 
@@ -65,6 +68,14 @@ pub enum ClientCommand {
     /// Set credits aside for a request in flight, then spend or release them
     #[command(subcommand, after_help = hold::EXAMPLES)]
     Hold(hold::HoldCommand),
+
+    /// Give back what a debit or capture spent
+    #[command(after_help = refund::EXAMPLES)]
+    Refund(Box<refund::RefundArgs>),
+
+    /// Correct a wallet's credits, up or down
+    #[command(after_help = adjust::EXAMPLES)]
+    Adjust(Box<adjust::AdjustArgs>),
 
     /// Show what a customer has
     #[command(after_help = balance::EXAMPLES)]
@@ -138,6 +149,8 @@ impl ClientCommand {
             ClientCommand::Grant(args) => args.run(&session).await,
             ClientCommand::Debit(args) => args.run(&session).await,
             ClientCommand::Hold(command) => command.run(&session).await,
+            ClientCommand::Refund(args) => args.run(&session).await,
+            ClientCommand::Adjust(args) => args.run(&session).await,
             ClientCommand::Balance(args) => args.run(&session).await,
             ClientCommand::Tranches(args) => args.run(&session).await,
             ClientCommand::Movements(args) => args.run(&session).await,

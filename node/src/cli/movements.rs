@@ -18,6 +18,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   purser movements --customer acme --wallet main
   purser movements --customer acme --wallet main --type consumed --from 2026-11-01 --until 2026-12-01
+  purser movements --customer acme --wallet main --type refunded --type adjusted
   purser movements --customer acme --wallet main --reference request-77
   purser movements --customer acme --id mov_0001
   purser movements --customer acme --wallet main --oldest-first -o json | jq -c '.movements[]'";
@@ -101,7 +102,7 @@ impl MovementsArgs {
 }
 
 pub(super) fn show_list(response: &ListMovementsResponse) -> Answer {
-    const COLUMNS: [Column; 8] = [
+    const COLUMNS: [Column; 9] = [
         ("SEQ", Lean::Right),
         ("MOVEMENT", Lean::Left),
         ("BOOKED AT", Lean::Left),
@@ -109,6 +110,7 @@ pub(super) fn show_list(response: &ListMovementsResponse) -> Answer {
         ("STATUS", Lean::Left),
         ("AMOUNT", Lean::Right),
         ("BALANCE", Lean::Right),
+        ("CORRECTS", Lean::Left),
         ("REFERENCE", Lean::Left),
     ];
     let rows = response.movements.iter().map(|movement| {
@@ -120,6 +122,7 @@ pub(super) fn show_list(response: &ListMovementsResponse) -> Answer {
             words::show::<MovementStatus>(movement.status),
             movement.amount.clone(),
             movement.balance_after.clone(),
+            table::or_none(&movement.corrects),
             table::or_none(&movement.reference),
         ]
     });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Span, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use purser_proto::v1::{Asset, Money};
 
 const ASSET_SCALE_MAX: u32 = 18;
@@ -35,6 +35,15 @@ pub fn amount(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("an amount is digits with an optional fraction, such as 5 or 12.5".to_owned())
+}
+
+/// `100`, `-2.5`: an amount, with a `-` in front of it for down. Kept as it was typed.
+pub fn signed_amount(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let hint =
+        "a correction is digits with an optional fraction, and a leading - for down, such as 100 or -2.5";
+    amount(digits).map_err(|_| hint)?;
+    Ok(text.to_owned())
 }
 
 /// `49.00 USD`: what was paid, and in which currency.
@@ -99,10 +108,21 @@ pub fn timeout(text: &str) -> Result<Duration, String> {
 pub fn ttl(text: &str) -> Result<prost_types::Duration, String> {
     let hint = "a time is above zero, such as 90s, 5m or 24h";
     let duration: SignedDuration = text.parse().map_err(|_| hint)?;
-    if !duration.is_positive() {
-        return Err(hint.to_owned());
-    }
-    Ok(prost_types::Duration { seconds: duration.as_secs(), nanos: duration.subsec_nanos() })
+    positive(duration).ok_or_else(|| hint.to_owned())
+}
+
+/// `12h`, `7d`, `2w`: how long refunded credits live again. A day is 24 hours; months and years, which
+/// have no fixed length, are refused.
+pub fn grace(text: &str) -> Result<prost_types::Duration, String> {
+    let hint = "a grace is above zero, such as 12h, 7d or 2w; a day is 24 hours";
+    let span: Span = text.parse().map_err(|_| hint)?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| hint)?;
+    positive(duration).ok_or_else(|| hint.to_owned())
+}
+
+fn positive(duration: SignedDuration) -> Option<prost_types::Duration> {
+    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
+    duration.is_positive().then_some(prost_types::Duration { seconds, nanos })
 }
 
 /// A server's address; `http://` may be left out.

@@ -67,6 +67,27 @@ pub fn balance_row(balance: &Balance) -> Vec<String> {
     ]
 }
 
+/// The asset that a write was about; `None` if it touched no wallet.
+pub fn asset_of(receipt: Option<&Receipt>) -> Option<&Asset> {
+    receipt?.balances.first()?.asset.as_ref()
+}
+
+/// A write in full: a line that says what came of it, the draws if there are any, the balances, the last
+/// line.
+pub fn written(headline: &str, receipt: Option<&Receipt>, key: &str) -> String {
+    let (own_draws, own_balances) = match receipt {
+        Some(receipt) => (receipt.draws.as_slice(), receipt.balances.as_slice()),
+        None => Default::default(),
+    };
+    let mut parts = vec![table::clean(headline)];
+    if !own_draws.is_empty() {
+        parts.push(draws(own_draws));
+    }
+    parts.push(balances(own_balances));
+    parts.push(footer(receipt, key));
+    parts.join("\n\n")
+}
+
 /// The last line of every write: what to look for later, and what to retry with.
 pub fn footer(receipt: Option<&Receipt>, key: &str) -> String {
     let Some(receipt) = receipt else { return format!("key {}", table::clean(key)) };

@@ -18,6 +18,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   purser tranches --customer acme --wallet main
   purser tranches --customer acme --wallet main --status active --status scheduled
+  purser tranches --customer acme --wallet main --status pending   # their invoices are not paid yet
   purser tranches --customer acme --wallet main --external-reference invoice-881
   purser tranches --customer acme --wallet main -o json | jq '.tranches[] | {tranche_id, available}'";
 
@@ -67,7 +68,7 @@ pub(super) fn show(response: &ListTranchesResponse) -> Answer {
 
 /// One row for each tranche.
 pub fn rows(tranches: &[Tranche]) -> String {
-    const COLUMNS: [Column; 12] = [
+    const COLUMNS: [Column; 13] = [
         ("TRANCHE", Lean::Left),
         ("KIND", Lean::Left),
         ("STATUS", Lean::Left),
@@ -76,6 +77,7 @@ pub fn rows(tranches: &[Tranche]) -> String {
         ("AVAILABLE", Lean::Right),
         ("HELD", Lean::Right),
         ("CONSUMED", Lean::Right),
+        ("VOIDED", Lean::Right),
         ("PAYS", Lean::Left),
         ("EFFECTIVE AT", Lean::Left),
         ("EXPIRES AT", Lean::Left),
@@ -91,6 +93,7 @@ pub fn rows(tranches: &[Tranche]) -> String {
             tranche.available.clone(),
             tranche.held.clone(),
             tranche.consumed.clone(),
+            tranche.voided.clone(),
             pays(tranche),
             times::or_none(tranche.effective_at.as_ref()),
             expires(tranche),
@@ -113,7 +116,10 @@ fn pays(tranche: &Tranche) -> String {
     format!("{scope}: {}", tranche.features.join(", "))
 }
 
-/// A time, or `never`.
+/// A time, `P1M after confirmation`, or `never`.
 fn expires(tranche: &Tranche) -> String {
+    if let Some(lifetime) = &tranche.lifetime {
+        return format!("{} after confirmation", lifetime.duration);
+    }
     tranche.expires_at.as_ref().map_or_else(|| "never".to_owned(), times::rfc3339)
 }

@@ -1,9 +1,11 @@
 //! `purser wallet`: a wallet's life.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
+use prost::{Message, Name};
 use purser_proto::v1::{
-    Asset, BurnPolicy, ChargeScope, CreateWalletRequest, CreateWalletResponse, FreezeWalletRequest,
-    FreezeWalletResponse, GetWalletRequest, ListWalletsRequest, ListWalletsResponse, Wallet, WalletStatus,
+    Asset, BurnPolicy, ChargeScope, CloseWalletRequest, CreateWalletRequest, FreezeWalletRequest,
+    GetWalletRequest, ListWalletsRequest, ListWalletsResponse, Receipt, UpdateWalletRequest, Wallet,
+    WalletStatus,
 };
 
 use super::answer::Answer;
@@ -20,7 +22,9 @@ Examples:
   purser wallet create --customer acme --wallet main --asset credits/0
   purser wallet create --customer acme --wallet promo --asset credits/0 --draw-priority 10
   purser wallet list --customer acme
-  purser wallet freeze --customer acme --wallet main --reason chargeback";
+  purser wallet update --customer acme --wallet promo --draw-priority 20
+  purser wallet freeze --customer acme --wallet main --reason chargeback
+  purser wallet close --customer acme --wallet promo";
 
 /// What may be done with wallets.
 #[derive(Debug, Subcommand)]
@@ -43,16 +47,33 @@ Examples:
   purser wallet list --customer acme
   purser wallet list --customer acme --asset credits/0 --status active")]
     List(ListArgs),
+    /// Change a wallet's place in the draw order, or which charges it may pay
+    // It has a --version of its own: the wallet's.
+    #[command(
+        disable_version_flag = true,
+        after_help = "\
+Examples:
+  purser wallet update --customer acme --wallet promo --draw-priority 20
+  purser wallet update --customer acme --wallet promo --version 2 --scope usage --reason new-terms"
+    )]
+    Update(UpdateArgs),
     /// Stop debits from a wallet; grants go on
     #[command(after_help = "\
 Examples:
   purser wallet freeze --customer acme --wallet main --reason chargeback")]
-    Freeze(FreezeArgs),
+    Freeze(StatusArgs),
     /// Allow debits again
     #[command(after_help = "\
 Examples:
   purser wallet unfreeze --customer acme --wallet main")]
-    Unfreeze(FreezeArgs),
+    Unfreeze(StatusArgs),
+    /// Close an empty wallet for ever; its books stay readable
+    #[command(after_help = "\
+Examples:
+  purser wallet close --customer acme --wallet promo --reason moved-to-main
+
+It must be empty: nothing available, held or pending, and no open hold. Its id stays taken.")]
+    Close(StatusArgs),
 }
 
 /// Which wallet.
@@ -106,9 +127,32 @@ pub struct ListArgs {
     page: PageArgs,
 }
 
-/// Which wallet to freeze or unfreeze, and why.
+/// What to change of a wallet.
 #[derive(Debug, Args)]
-pub struct FreezeArgs {
+#[command(group(ArgGroup::new("change").required(true).multiple(true).args(["draw_priority", "scope"])))]
+pub struct UpdateArgs {
+    #[command(flatten)]
+    wallet: WalletArgs,
+    /// Only if it still has this version (purser wallet get) [default: whatever it has]
+    #[arg(long, value_name = "N")]
+    version: Option<u64>,
+    /// 0 to 1000: when a debit names the customer, lower is drawn first [default: as it is]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    draw_priority: Option<u32>,
+    /// Which charges it may pay [default: as it is]
+    #[arg(long, ignore_case = true,
+          value_parser = words::read::<ChargeScope>(words::CHARGE_SCOPES))]
+    scope: Option<ChargeScope>,
+    /// Why, for the record
+    #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+/// Which wallet to freeze, unfreeze or close, and why.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
     #[command(flatten)]
     wallet: WalletArgs,
     /// Why, for the record
@@ -125,8 +169,10 @@ impl WalletCommand {
             WalletCommand::Create(args) => args.run(session).await,
             WalletCommand::Get(args) => args.run(session).await,
             WalletCommand::List(args) => args.run(session).await,
-            WalletCommand::Freeze(args) => args.run(session, true).await,
-            WalletCommand::Unfreeze(args) => args.run(session, false).await,
+            WalletCommand::Update(args) => args.run(session).await,
+            WalletCommand::Freeze(args) => args.freeze(session, true).await,
+            WalletCommand::Unfreeze(args) => args.freeze(session, false).await,
+            WalletCommand::Close(args) => args.close(session).await,
         }
     }
 }
@@ -159,7 +205,7 @@ impl CreateArgs {
         let request = session.request(self.request(session.namespace(), &key));
         let mut ledger = session.ledger();
         let response = session.wait(about, ledger.create_wallet(request)).await?;
-        Ok(show_created(&response, &key))
+        Ok(show_written(&response, response.wallet.as_ref(), response.receipt.as_ref(), &key))
     }
 
     fn request(self, namespace: String, key: &str) -> CreateWalletRequest {
@@ -193,8 +239,29 @@ impl ListArgs {
     }
 }
 
-impl FreezeArgs {
-    async fn run(self, session: &Session, frozen: bool) -> Result<Answer, Failure> {
+impl UpdateArgs {
+    async fn run(self, session: &Session) -> Result<Answer, Failure> {
+        let key = self.write.key();
+        let about = About::write(format!("update {}", self.wallet), &key);
+        let request = session.request(UpdateWalletRequest {
+            namespace: session.namespace(),
+            customer: self.wallet.customer,
+            idempotency_key: key.clone(),
+            valid_until: None,
+            wallet: self.wallet.wallet,
+            version: self.version,
+            draw_priority: self.draw_priority,
+            charge_scope: self.scope.unwrap_or_default().into(),
+            reason_code: self.reason,
+        });
+        let mut ledger = session.ledger();
+        let response = session.wait(about, ledger.update_wallet(request)).await?;
+        Ok(show_written(&response, response.wallet.as_ref(), response.receipt.as_ref(), &key))
+    }
+}
+
+impl StatusArgs {
+    async fn freeze(self, session: &Session, frozen: bool) -> Result<Answer, Failure> {
         let key = self.write.key();
         let verb = if frozen { "freeze" } else { "unfreeze" };
         let about = About::write(format!("{verb} {}", self.wallet), &key);
@@ -209,13 +276,35 @@ impl FreezeArgs {
         });
         let mut ledger = session.ledger();
         let response = session.wait(about, ledger.freeze_wallet(request)).await?;
-        Ok(show_frozen(&response, &key))
+        Ok(show_written(&response, response.wallet.as_ref(), response.receipt.as_ref(), &key))
+    }
+
+    async fn close(self, session: &Session) -> Result<Answer, Failure> {
+        let key = self.write.key();
+        let about = About::write(format!("close {}", self.wallet), &key);
+        let request = session.request(CloseWalletRequest {
+            namespace: session.namespace(),
+            customer: self.wallet.customer,
+            idempotency_key: key.clone(),
+            valid_until: None,
+            wallet: self.wallet.wallet,
+            reason_code: self.reason,
+        });
+        let mut ledger = session.ledger();
+        let response = session.wait(about, ledger.close_wallet(request)).await?;
+        Ok(show_written(&response, response.wallet.as_ref(), response.receipt.as_ref(), &key))
     }
 }
 
-pub(super) fn show_created(response: &CreateWalletResponse, key: &str) -> Answer {
-    let wallet = response.wallet.as_ref().map(show).unwrap_or_default();
-    let footer = receipt::footer(response.receipt.as_ref(), key);
+/// The answer of every write about a wallet: the wallet after it.
+fn show_written<M: Message + Name>(
+    response: &M,
+    wallet: Option<&Wallet>,
+    receipt: Option<&Receipt>,
+    key: &str,
+) -> Answer {
+    let wallet = wallet.map(show).unwrap_or_default();
+    let footer = receipt::footer(receipt, key);
     Answer::new(format!("{wallet}\n\n{footer}"), json::shape_write(response, key))
 }
 
@@ -244,12 +333,6 @@ pub(super) fn show_list(response: &ListWalletsResponse) -> Answer {
     Answer::new(text, json::shape(response))
 }
 
-fn show_frozen(response: &FreezeWalletResponse, key: &str) -> Answer {
-    let wallet = response.wallet.as_ref().map(show).unwrap_or_default();
-    let footer = receipt::footer(response.receipt.as_ref(), key);
-    Answer::new(format!("{wallet}\n\n{footer}"), json::shape_write(response, key))
-}
-
 fn show(wallet: &Wallet) -> String {
     table::facts([
         ("wallet", wallet.wallet.clone()),
@@ -259,6 +342,7 @@ fn show(wallet: &Wallet) -> String {
         ("draw priority", wallet.draw_priority.to_string()),
         ("scope", words::show::<ChargeScope>(wallet.charge_scope)),
         ("burn policy", words::show::<BurnPolicy>(wallet.burn_policy)),
+        ("version", wallet.version.to_string()),
         ("created at", times::or_none(wallet.created_at.as_ref())),
     ])
 }

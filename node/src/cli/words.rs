@@ -19,11 +19,13 @@ pub const CHARGE_TYPES: Words = &["usage", "fixed"];
 /// Burn orders.
 pub const BURN_POLICIES: Words = &["standard", "specific-first"];
 /// Stages of a tranche's life.
-pub const TRANCHE_STATUSES: Words = &["scheduled", "active", "exhausted", "expired"];
+pub const TRANCHE_STATUSES: Words =
+    &["pending", "scheduled", "active", "exhausted", "expired", "voided", "failed"];
 /// States of a wallet.
-pub const WALLET_STATUSES: Words = &["active", "frozen"];
+pub const WALLET_STATUSES: Words = &["active", "frozen", "closed"];
 /// Types of movements.
-pub const MOVEMENT_TYPES: Words = &["granted", "consumed", "expired", "held", "released", "captured"];
+pub const MOVEMENT_TYPES: Words =
+    &["granted", "consumed", "expired", "held", "released", "captured", "voided", "refunded", "adjusted"];
 /// States of a hold.
 pub const HOLD_STATUSES: Words = &["open", "captured", "released", "expired"];
 

@@ -1,7 +1,9 @@
-//! What every write has: an idempotency key.
+//! What writes have in common: an idempotency key, and what they say of themselves.
 
 use clap::Args;
 use uuid::Uuid;
+
+use super::parse;
 
 /// The flag of every write.
 #[derive(Clone, Debug, Args)]
@@ -10,6 +12,22 @@ pub struct WriteArgs {
     /// new UUID, printed with the answer]
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+}
+
+/// What a write may say of itself.
+#[derive(Debug, Args)]
+pub struct TextArgs {
+    /// Your own reference, such as a request id
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub reference: String,
+    /// Why
+    #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
+    pub reason: String,
+    /// A pair of your own; may be repeated
+    #[arg(long = "meta", value_name = "NAME=VALUE", value_parser = parse::pair)]
+    pub metadata: Vec<(String, String)>,
+    #[command(flatten)]
+    pub write: WriteArgs,
 }
 
 impl WriteArgs {

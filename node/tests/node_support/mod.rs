@@ -19,8 +19,8 @@ use purser_proto::v1;
 use purser_proto::v1::admin_client::AdminClient;
 use purser_proto::v1::ledger_client::LedgerClient;
 use tokio::sync::watch;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 /// Where the test clock stands at first: 2040-01-01T00:00:00Z, in microseconds since 1970.
@@ -146,15 +146,122 @@ impl Running {
         answer.hold.expect("a hold")
     }
 
+    pub async fn confirm(
+        &mut self,
+        request: v1::ConfirmGrantRequest,
+    ) -> Result<v1::ConfirmGrantResponse, Status> {
+        self.ledger.confirm_grant(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub async fn fail(&mut self, request: v1::FailGrantRequest) -> Result<v1::FailGrantResponse, Status> {
+        self.ledger.fail_grant(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub async fn void(&mut self, request: v1::VoidGrantRequest) -> Result<v1::VoidGrantResponse, Status> {
+        self.ledger.void_grant(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub async fn refund(&mut self, request: v1::RefundRequest) -> Result<v1::RefundResponse, Status> {
+        self.ledger.refund(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub async fn adjust(&mut self, request: v1::AdjustRequest) -> Result<v1::AdjustResponse, Status> {
+        self.ledger.adjust(request).await.map(tonic::Response::into_inner)
+    }
+
     pub async fn freeze(&mut self, customer: &str, wallet: &str, frozen: bool) {
-        let request = v1::FreezeWalletRequest {
+        let request = freeze_request(customer, wallet, frozen);
+        self.ledger.freeze_wallet(request).await.expect("frozen or thawed");
+    }
+
+    pub async fn update(
+        &mut self,
+        request: v1::UpdateWalletRequest,
+    ) -> Result<v1::UpdateWalletResponse, Status> {
+        self.ledger.update_wallet(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub async fn close(
+        &mut self,
+        request: v1::CloseWalletRequest,
+    ) -> Result<v1::CloseWalletResponse, Status> {
+        self.ledger.close_wallet(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// A wallet that is there.
+    pub async fn get_wallet(&mut self, customer: &str, wallet: &str) -> v1::Wallet {
+        let (customer, wallet) = (customer.to_owned(), wallet.to_owned());
+        let request = v1::GetWalletRequest { customer, wallet, ..Default::default() };
+        let answer = self.ledger.get_wallet(request).await.expect("a wallet").into_inner();
+        answer.wallet.expect("a wallet")
+    }
+
+    /// The tranches of a wallet, oldest first; at most a page.
+    pub async fn tranches(&mut self, customer: &str, wallet: &str) -> Vec<v1::Tranche> {
+        let request = v1::ListTranchesRequest {
             customer: customer.to_owned(),
             wallet: wallet.to_owned(),
-            idempotency_key: fresh_key(),
-            frozen,
+            page: Some(v1::PageRequest { size: ROWS_MAX, ..Default::default() }),
             ..Default::default()
         };
-        self.ledger.freeze_wallet(request).await.expect("frozen or thawed");
+        self.ledger.list_tranches(request).await.expect("tranches").into_inner().tranches
+    }
+
+    /// All that a refusal must leave as it is.
+    pub async fn books(&mut self, customer: &str, wallet: &str) -> Books {
+        Books {
+            wallet: self.get_wallet(customer, wallet).await,
+            balance: self.balance(customer, wallet).await,
+            tranches: self.tranches(customer, wallet).await,
+            movements: self.movements(customer, wallet).await,
+        }
+    }
+
+    /// Has a write refused: for this reason, about these things, and once more when it is sent again. The
+    /// books of a wallet stay as they are.
+    pub async fn refuses(
+        &mut self,
+        (customer, wallet): (&str, &str),
+        write: Write,
+        expected: &str,
+        pairs: &[(&str, &str)],
+    ) -> Status {
+        let before = self.books(customer, wallet).await;
+        let first = self.refused(write.clone()).await;
+        let again = self.refused(write.clone()).await;
+        for (status, replayed) in [(&first, "false"), (&again, "true")] {
+            let found = (status.code(), reason(status));
+            assert_eq!(found, (code_of(expected), expected.to_owned()), "{write:?}: {status:?}");
+            assert_eq!(pair(status, "replayed"), replayed, "{write:?}");
+            for (name, value) in pairs {
+                assert_eq!(pair(status, name), *value, "{name} of {write:?}");
+            }
+        }
+        assert_eq!(self.books(customer, wallet).await, before, "{write:?}");
+        first
+    }
+
+    /// What a write is refused with.
+    pub async fn refused(&mut self, write: Write) -> Status {
+        let told = format!("{write:?}");
+        let refused = match write {
+            Write::CreateWallet(request) => self.ledger.create_wallet(request).await.err(),
+            Write::UpdateWallet(request) => self.update(request).await.err(),
+            Write::FreezeWallet(request) => self.ledger.freeze_wallet(request).await.err(),
+            Write::CloseWallet(request) => self.close(request).await.err(),
+            Write::Grant(request) => self.ledger.grant(request).await.err(),
+            Write::Confirm(request) => self.confirm(request).await.err(),
+            Write::Fail(request) => self.fail(request).await.err(),
+            Write::Void(request) => self.void(request).await.err(),
+            Write::Debit(request) => self.debit(request).await.err(),
+            Write::Hold(request) => self.hold(request).await.err(),
+            Write::Extend(request) => self.extend(request).await.err(),
+            Write::Capture(request) => self.capture(request).await.err(),
+            Write::Release(request) => self.release(request).await.err(),
+            Write::Refund(request) => self.refund(request).await.err(),
+            Write::Adjust(request) => self.adjust(request).await.err(),
+        };
+        refused.unwrap_or_else(|| panic!("not refused: {told}"))
     }
 
     /// The balance of one wallet.
@@ -177,6 +284,35 @@ impl Running {
         let request = v1::AuditRequest { customer: customer.to_owned(), ..Default::default() };
         self.ledger.audit(request).await.expect("an audit").into_inner()
     }
+}
+
+/// A write that is to be refused.
+#[derive(Clone, Debug)]
+pub enum Write {
+    CreateWallet(v1::CreateWalletRequest),
+    UpdateWallet(v1::UpdateWalletRequest),
+    FreezeWallet(v1::FreezeWalletRequest),
+    CloseWallet(v1::CloseWalletRequest),
+    Grant(v1::GrantRequest),
+    Confirm(v1::ConfirmGrantRequest),
+    Fail(v1::FailGrantRequest),
+    Void(v1::VoidGrantRequest),
+    Debit(v1::DebitRequest),
+    Hold(v1::HoldRequest),
+    Extend(v1::ExtendHoldRequest),
+    Capture(v1::CaptureRequest),
+    Release(v1::ReleaseRequest),
+    Refund(v1::RefundRequest),
+    Adjust(v1::AdjustRequest),
+}
+
+/// A wallet with all that is in it and was written about it.
+#[derive(Debug, PartialEq)]
+pub struct Books {
+    pub wallet: v1::Wallet,
+    pub balance: v1::Balance,
+    pub tranches: Vec<v1::Tranche>,
+    pub movements: Vec<v1::Movement>,
 }
 
 /// All movements of a wallet, oldest first.
@@ -260,6 +396,94 @@ pub fn expiring(amount: &str, kind: v1::TrancheKind, expires_at: u64) -> v1::Tra
     }
 }
 
+/// A tranche that waits for its invoice.
+pub fn unpaid(amount: &str, kind: v1::TrancheKind) -> v1::TrancheSpec {
+    v1::TrancheSpec { pending: true, ..tranche(amount, kind) }
+}
+
+pub fn confirm_request(customer: &str, wallet: &str, tranche_id: &str) -> v1::ConfirmGrantRequest {
+    v1::ConfirmGrantRequest {
+        customer: customer.to_owned(),
+        idempotency_key: fresh_key(),
+        wallet: wallet.to_owned(),
+        tranche_id: tranche_id.to_owned(),
+        ..Default::default()
+    }
+}
+
+pub fn fail_request(customer: &str, wallet: &str, tranche_id: &str) -> v1::FailGrantRequest {
+    v1::FailGrantRequest {
+        customer: customer.to_owned(),
+        idempotency_key: fresh_key(),
+        wallet: wallet.to_owned(),
+        tranche_id: tranche_id.to_owned(),
+        ..Default::default()
+    }
+}
+
+pub fn void_request(customer: &str, wallet: &str, tranche_id: &str) -> v1::VoidGrantRequest {
+    v1::VoidGrantRequest {
+        customer: customer.to_owned(),
+        idempotency_key: fresh_key(),
+        wallet: wallet.to_owned(),
+        tranche_id: tranche_id.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A refund without a grace; an empty amount is all that was not given back yet.
+pub fn refund_request(customer: &str, movement_id: &str, amount: &str) -> v1::RefundRequest {
+    v1::RefundRequest {
+        customer: customer.to_owned(),
+        idempotency_key: fresh_key(),
+        movement_id: movement_id.to_owned(),
+        amount: amount.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A correction, down with a leading `-`.
+pub fn adjust_request(customer: &str, wallet: &str, amount: &str) -> v1::AdjustRequest {
+    v1::AdjustRequest {
+        customer: customer.to_owned(),
+        idempotency_key: fresh_key(),
+        wallet: wallet.to_owned(),
+        amount: amount.to_owned(),
+        reason_code: "miscounted".to_owned(),
+        ..Default::default()
+    }
+}
+
+pub fn freeze_request(customer: &str, wallet: &str, frozen: bool) -> v1::FreezeWalletRequest {
+    v1::FreezeWalletRequest {
+        customer: customer.to_owned(),
+        idempotency_key: fresh_key(),
+        wallet: wallet.to_owned(),
+        frozen,
+        ..Default::default()
+    }
+}
+
+/// A new draw priority, whatever version the wallet has.
+pub fn update_request(customer: &str, wallet: &str, draw_priority: u32) -> v1::UpdateWalletRequest {
+    v1::UpdateWalletRequest {
+        customer: customer.to_owned(),
+        idempotency_key: fresh_key(),
+        wallet: wallet.to_owned(),
+        draw_priority: Some(draw_priority),
+        ..Default::default()
+    }
+}
+
+pub fn close_request(customer: &str, wallet: &str) -> v1::CloseWalletRequest {
+    v1::CloseWalletRequest {
+        customer: customer.to_owned(),
+        idempotency_key: fresh_key(),
+        wallet: wallet.to_owned(),
+        ..Default::default()
+    }
+}
+
 /// A debit of one wallet under a fresh key.
 pub fn debit_request(customer: &str, wallet: &str, amount: &str) -> v1::DebitRequest {
     v1::DebitRequest {
@@ -309,6 +533,54 @@ pub fn release_request(customer: &str, hold_id: &str) -> v1::ReleaseRequest {
         idempotency_key: fresh_key(),
         hold_id: hold_id.to_owned(),
         ..Default::default()
+    }
+}
+
+pub fn of_receipt(receipt: Option<&v1::Receipt>) -> &v1::Receipt {
+    receipt.expect("a receipt")
+}
+
+/// Takes out of a replay what is its own: its mark, and where and when it was told again.
+pub fn as_at_first(again: &mut Option<v1::Receipt>, first: &Option<v1::Receipt>) {
+    let (own, then) = (again.as_mut().expect("a receipt"), of_receipt(first.as_ref()));
+    assert_eq!((then.replayed, own.replayed), (false, true));
+    own.replayed = false;
+    (own.witness, own.ledger_time) = (then.witness, then.ledger_time);
+}
+
+/// Tranche, amount and what is left, of each draw.
+pub fn drawn(own: &[v1::Draw]) -> Vec<(&str, &str, &str)> {
+    own.iter().map(|draw| (draw.tranche_id.as_str(), draw.amount.as_str(), draw.left.as_str())).collect()
+}
+
+/// Available, held, pending, settled.
+pub fn figures(balance: &v1::Balance) -> [&str; 4] {
+    [&balance.available, &balance.held, &balance.pending, &balance.settled]
+}
+
+/// Type, status and amount of each movement.
+pub fn moves(movements: &[v1::Movement]) -> Vec<(v1::MovementType, v1::MovementStatus, &str)> {
+    movements.iter().map(|own| (own.r#type(), own.status(), own.amount.as_str())).collect()
+}
+
+/// Where a tranche is in its life, and of its amount what is pending, available, held, consumed, expired
+/// and voided; that is all of it.
+pub fn account(own: &v1::Tranche) -> (v1::TrancheStatus, [&str; 6]) {
+    let parts = [&own.pending, &own.available, &own.held, &own.consumed, &own.expired, &own.voided];
+    let units = |text: &str| text.replace('.', "").parse::<i128>().expect("an amount");
+    let sum: i128 = parts.iter().map(|part| units(part)).sum();
+    assert_eq!(sum, units(&own.amount), "{own:?}");
+    (own.status(), parts.map(String::as_str))
+}
+
+/// The gRPC code of a reason, as the table of `docs/errors.md` has it.
+fn code_of(reason: &str) -> Code {
+    match reason {
+        "INVALID_ARGUMENT" | "INVALID_AMOUNT_PRECISION" | "LIMIT_EXCEEDED" => Code::InvalidArgument,
+        "AMOUNT_OVERFLOW" => Code::OutOfRange,
+        "ALREADY_EXISTS" => Code::AlreadyExists,
+        reason if reason.ends_with("_NOT_FOUND") => Code::NotFound,
+        _ => Code::FailedPrecondition,
     }
 }
 

@@ -56,7 +56,7 @@ impl Model {
     ) -> Result<Vec<usize>, Stop> {
         match payer {
             Payer::Wallet(wallet) => {
-                let place = self.find(customer, wallet)?;
+                let place = self.find_open(customer, wallet)?;
                 let info = &self.wallets[place].info;
                 if info.frozen {
                     return denied(Reason::WalletFrozen);
@@ -89,6 +89,10 @@ impl Model {
         if own.is_empty() {
             return denied(Reason::WalletNotFound);
         }
+        own.retain(|&place| !self.wallets[place].info.closed);
+        if own.is_empty() {
+            return denied(Reason::WalletClosed);
+        }
         own.retain(|&place| !self.wallets[place].info.frozen);
         if own.is_empty() {
             return denied(Reason::WalletFrozen);
@@ -109,13 +113,32 @@ impl Model {
         required: i128,
         partial: bool,
     ) -> Result<Drawn, Stop> {
-        let sources = self.sources(payers, charge);
+        let sources = self.sources(payers, |tranche| fits(tranche, charge));
         let drawable = self.sum_of(&sources);
-        let enough = drawable >= required;
-        if drawable == 0 || !(enough || partial || sources.len() > DRAWS_MAX) {
-            return self.too_little(payers, drawable, required);
+        let something = payers.iter().any(|&place| self.wallets[place].balance(self.now).available.0 > 0);
+        if drawable == 0 && something {
+            return denied(Reason::NoEligibleTranche);
         }
-        let drawn = self.walk(&sources, required);
+        if drawable == 0 && partial {
+            return self.too_little(payers[0], drawable, required);
+        }
+        self.draws_on(&sources, payers[0], required, partial)
+    }
+
+    /// The same of tranches that were chosen already; of their wallets one is in this place.
+    pub(crate) fn draws_on(
+        &self,
+        sources: &[Source],
+        place: usize,
+        required: i128,
+        partial: bool,
+    ) -> Result<Drawn, Stop> {
+        let drawable = self.sum_of(sources);
+        let enough = drawable >= required;
+        if !(enough || partial || sources.len() > DRAWS_MAX) {
+            return self.too_little(place, drawable, required);
+        }
+        let drawn = self.walk(sources, required);
         let sum: i128 = drawn.iter().map(|(_, amount)| amount).sum();
         if sum < required && !partial {
             return denied(Reason::LimitExceeded);
@@ -125,16 +148,17 @@ impl Model {
 
     /// What a debit for this charge could draw from these wallets.
     pub(crate) fn drawable(&self, payers: &[usize], charge: Charge<'_>) -> i128 {
-        self.sum_of(&self.sources(payers, charge))
+        self.sum_of(&self.sources(payers, |tranche| fits(tranche, charge)))
     }
 
-    /// Every tranche that a debit for this charge may draw on, in burn order.
-    fn sources(&self, payers: &[usize], charge: Charge<'_>) -> Vec<Source> {
+    /// Every tranche that may be spent now and fits, in burn order.
+    pub(crate) fn sources(&self, payers: &[usize], fits: impl Fn(&Tranche) -> bool) -> Vec<Source> {
         let mut sources = Vec::new();
         for &place in payers {
             let wallet = &self.wallets[place];
             let mut own: Vec<usize> = (0..wallet.tranches.len())
-                .filter(|&tranche| is_eligible(&wallet.tranches[tranche], charge, self.now))
+                .filter(|&tranche| is_spendable(&wallet.tranches[tranche], self.now))
+                .filter(|&tranche| fits(&wallet.tranches[tranche]))
                 .collect();
             own.sort_by_key(|&tranche| burn_key(&wallet.tranches[tranche], wallet.info.burn_policy));
             sources.extend(own.into_iter().map(|tranche| Source { wallet: place, tranche }));
@@ -167,12 +191,8 @@ impl Model {
         drawn
     }
 
-    fn too_little<T>(&self, payers: &[usize], drawable: i128, required: i128) -> Result<T, Stop> {
-        let something = payers.iter().any(|&place| self.wallets[place].balance(self.now).available.0 > 0);
-        if drawable == 0 && something {
-            return denied(Reason::NoEligibleTranche);
-        }
-        let scale = self.wallets[payers[0]].info.asset_scale;
+    fn too_little<T>(&self, place: usize, drawable: i128, required: i128) -> Result<T, Stop> {
+        let scale = self.wallets[place].info.asset_scale;
         let shortage = Shortage { available: Amount(drawable), required: Amount(required), scale };
         Err(Stop::Denied(Denial { reason: Reason::InsufficientCredits, shortage: Some(shortage) }))
     }
@@ -206,6 +226,7 @@ impl Model {
                 amount: -sum,
                 draws,
                 hold,
+                corrects: None,
                 details: details.clone(),
                 due_at: None,
             };
@@ -215,17 +236,19 @@ impl Model {
     }
 }
 
-fn is_eligible(tranche: &Tranche, charge: Charge<'_>, now: Time) -> bool {
-    let feature_fits = match charge.feature {
-        None => tranche.features.is_empty(),
-        Some(feature) => tranche.features.is_empty() || tranche.features.iter().any(|own| own == feature),
-    };
+fn is_spendable(tranche: &Tranche, now: Time) -> bool {
     tranche.stage == Stage::Active
         && tranche.effective_at <= now
         && now < tranche.expires_at
         && tranche.available > 0
-        && tranche.scope.fits(charge.charge_type)
-        && feature_fits
+}
+
+fn fits(tranche: &Tranche, charge: Charge<'_>) -> bool {
+    let feature_fits = match charge.feature {
+        None => tranche.features.is_empty(),
+        Some(feature) => tranche.features.is_empty() || tranche.features.iter().any(|own| own == feature),
+    };
+    tranche.scope.fits(charge.charge_type) && feature_fits
 }
 
 /// What the tranches of a wallet are sorted by, the lowest first. The order is 2, 3, 4, 5, 6, 7 of

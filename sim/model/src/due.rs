@@ -37,8 +37,12 @@ impl Model {
             if tranche.stage == Stage::Scheduled {
                 due.push(Due { at: tranche.effective_at, what: DueWhat::Activation, of: tranche.no });
             }
-            let lapses = tranche.stage == Stage::Scheduled || tranche.available > 0;
-            if tranche.stage != Stage::Expired && lapses {
+            let lapses = match tranche.stage {
+                Stage::Scheduled => true,
+                Stage::Active => tranche.available > 0,
+                Stage::Pending | Stage::Expired | Stage::Failed | Stage::Voided => false,
+            };
+            if lapses {
                 due.push(Due { at: tranche.expires_at, what: DueWhat::Expiry, of: tranche.no });
             }
         }
@@ -102,6 +106,7 @@ impl Model {
             amount,
             draws: vec![draw],
             hold: None,
+            corrects: None,
             details: Details::default(),
             due_at: Some(due_at),
         };

@@ -13,7 +13,7 @@ use purser_ledger::verdict::Reason;
 use crate::debits::{Charge, Drawn, details_of};
 use crate::judging::{amount_at, denied};
 use crate::movements::{Entry, draw_of};
-use crate::{Details, Draw, Effect, Hold, HoldPayer, Model, Part, Pin, Posted, Stop, Tranche};
+use crate::{Details, Draw, Effect, Hold, HoldPayer, Model, Part, Pin, Posted, Stage, Stop, Tranche};
 
 impl Hold {
     /// Whose it is.
@@ -198,8 +198,8 @@ impl Model {
         }
     }
 
-    /// Who would pay for a hold as the wallets are now: by wallet that one, even if it is frozen; by
-    /// customer none, where a debit would be refused.
+    /// Who would pay for a hold as the wallets are now: by wallet that one, even if it may not; by customer
+    /// none, where a debit would be refused.
     fn payers_of(&self, hold: &Hold) -> Vec<usize> {
         match hold.payer {
             HoldPayer::Wallet(place) => vec![place],
@@ -209,8 +209,19 @@ impl Model {
 
     fn payers_of_excess(&self, hold: &Hold) -> Result<Vec<usize>, Stop> {
         match &hold.payer {
-            HoldPayer::Wallet(place) if self.wallets[*place].info.frozen => denied(Reason::WalletFrozen),
-            HoldPayer::Wallet(place) => Ok(vec![*place]),
+            HoldPayer::Wallet(place) => {
+                let info = &self.wallets[*place].info;
+                if info.closed {
+                    return denied(Reason::WalletClosed);
+                }
+                if info.frozen {
+                    return denied(Reason::WalletFrozen);
+                }
+                if !info.scope.fits(hold.charge_type) {
+                    return denied(Reason::NoEligibleTranche);
+                }
+                Ok(vec![*place])
+            }
             HoldPayer::CustomerIn(code, scale) => {
                 self.payers_in(hold.customer(), Asset { code, scale: *scale }, hold.charge())
             }
@@ -307,8 +318,8 @@ impl Model {
         parts.flat_map(|part| self.give_back(step, part)).collect()
     }
 
-    /// Gives back all that a hold has pinned in one wallet, now or as of when it was due: what has
-    /// expired by then lapses, the rest is available again.
+    /// Gives back all that a hold has pinned in one wallet, now or as of when it was due: what is of a
+    /// voided tranche is withdrawn, what has expired by then lapses, the rest is available again.
     fn give_back(&mut self, step: &Step<'_>, part: usize) -> Vec<Posted> {
         let instant = step.due_at.unwrap_or(self.now);
         let hold = &mut self.holds[step.hold];
@@ -317,16 +328,14 @@ impl Model {
         hold.parts[part].closed = true;
         hold.released += pins.iter().map(|pin| pin.amount).sum::<i128>();
         let mut movements = Vec::new();
-        for (kind, lapses) in [(MovementKind::Released, false), (MovementKind::Expired, true)] {
+        for kind in [MovementKind::Released, MovementKind::Voided, MovementKind::Expired] {
             let mut draws = Vec::new();
-            for pin in pins.iter().filter(|pin| (pin.expires_at <= instant) == lapses) {
+            for pin in &pins {
                 let tranche = self.tranche_numbered(place, pin.tranche);
-                tranche.held -= pin.amount;
-                match lapses {
-                    true => tranche.expired += pin.amount,
-                    false => tranche.available += pin.amount,
+                if end_of(pin, tranche, instant) == kind {
+                    tranche.take_back(pin, instant);
+                    draws.push(draw_of(tranche, pin.amount));
                 }
-                draws.push(draw_of(tranche, pin.amount));
             }
             movements.extend(self.post_step(step, place, kind, draws));
         }
@@ -345,17 +354,39 @@ impl Model {
             return None;
         }
         let sum: i128 = draws.iter().map(|draw| draw.amount.0).sum();
-        let spent = matches!(kind, MovementKind::Captured | MovementKind::Expired);
+        let spent = matches!(kind, MovementKind::Captured | MovementKind::Voided | MovementKind::Expired);
         let entry = Entry {
             kind,
             status: MovementStatus::Posted,
             amount: if spent { -sum } else { 0 },
             draws,
             hold: Some(step.hold),
+            corrects: None,
             details: step.details.clone(),
             due_at: step.due_at,
         };
         let balance = step.touched.iter().position(|&own| own == place).unwrap();
         Some(self.post(place, balance, entry))
+    }
+}
+
+/// What becomes of a pin that is given back at this instant, as the movement that tells it.
+fn end_of(pin: &Pin, tranche: &Tranche, instant: Time) -> MovementKind {
+    match tranche.stage {
+        Stage::Voided => MovementKind::Voided,
+        _ if pin.expires_at <= instant => MovementKind::Expired,
+        _ => MovementKind::Released,
+    }
+}
+
+impl Tranche {
+    /// Takes back a pin at this instant.
+    pub(crate) fn take_back(&mut self, pin: &Pin, instant: Time) {
+        self.held -= pin.amount;
+        match end_of(pin, self, instant) {
+            MovementKind::Voided => self.voided += pin.amount,
+            MovementKind::Expired => self.expired += pin.amount,
+            _ => self.available += pin.amount,
+        }
     }
 }

@@ -1,24 +1,34 @@
-//! Verdicts under their keys, and the life of wallets.
+//! Verdicts under their keys, and which wallet a command means.
 
 use purser_ledger::amount::{AmountError, Decimal};
-use purser_ledger::command::{Command, CreateWallet, Expiry, FreezeWallet, Header, Operation};
+use purser_ledger::command::{Adjust, Change, Command, Expiry, Header, Operation};
 use purser_ledger::ids::Customer;
-use purser_ledger::verdict::{Denial, Reason, WalletInfo};
+use purser_ledger::verdict::{Denial, Reason};
 
-use crate::{Effect, Model, Remembered, Reply, Stop, Time, Verdict, WALLETS_MAX, Wallet};
+use crate::{Effect, Model, Remembered, Reply, Stop, Time, Verdict};
 
 /// Everything that makes a request the same request: all but key, deadline, retention, actor, and
 /// what the leader resolved.
 fn request_of(command: &Command<'_>) -> String {
     let mut operation = command.operation.clone();
-    if let Operation::Grant(grant) = &mut operation {
-        for spec in &mut grant.tranches {
-            if let Expiry::After { resolved, .. } = &mut spec.expiry {
-                *resolved = Time::ZERO;
-            }
+    match &mut operation {
+        Operation::Grant(grant) => {
+            grant.tranches.iter_mut().for_each(|spec| forget_resolved(&mut spec.expiry))
         }
+        Operation::ConfirmGrant(confirm) => {
+            confirm.lifetime = None;
+            confirm.expiry.iter_mut().for_each(forget_resolved);
+        }
+        Operation::Adjust(Adjust { change: Change::Up { expiry, .. }, .. }) => forget_resolved(expiry),
+        _ => {}
     }
     format!("{operation:?}")
+}
+
+fn forget_resolved(expiry: &mut Expiry<'_>) {
+    if let Expiry::After { resolved, .. } = expiry {
+        *resolved = Time::ZERO;
+    }
 }
 
 impl Model {
@@ -73,12 +83,18 @@ impl Model {
         match &command.operation {
             Operation::CreateWallet(create) => self.create_wallet(header.customer, create),
             Operation::FreezeWallet(freeze) => self.freeze_wallet(header.customer, freeze),
+            Operation::UpdateWallet(update) => self.update_wallet(header.customer, update),
+            Operation::CloseWallet(close) => self.close_wallet(header.customer, close),
             Operation::Grant(grant) => self.grant(header, grant),
+            Operation::ConfirmGrant(confirm) => self.confirm_grant(header, confirm),
+            Operation::EndGrant(end) => self.end_grant(header, end),
             Operation::Debit(debit) => self.debit(header, debit),
             Operation::Hold(hold) => self.hold(header, hold),
             Operation::ExtendHold(extend) => self.extend_hold(header, extend),
             Operation::Capture(capture) => self.capture(header, capture),
             Operation::Release(release) => self.release(header, release),
+            Operation::Refund(refund) => self.refund(header, refund),
+            Operation::Adjust(adjust) => self.adjust(header, adjust),
         }
     }
 
@@ -99,43 +115,12 @@ impl Model {
         self.book_before_judging(&[place])?;
         Ok(place)
     }
-
-    fn create_wallet(&mut self, customer: Customer<'_>, create: &CreateWallet<'_>) -> Result<Effect, Stop> {
-        let own = self.wallets_of(customer);
-        if own.iter().any(|&place| self.wallets[place].info.wallet == create.wallet) {
-            return denied(Reason::AlreadyExists);
+    /// The same, of a wallet that is not closed.
+    pub(crate) fn find_open(&mut self, customer: Customer<'_>, wallet: &str) -> Result<usize, Stop> {
+        let place = self.find(customer, wallet)?;
+        match self.wallets[place].info.closed {
+            true => denied(Reason::WalletClosed),
+            false => Ok(place),
         }
-        if own.len() >= WALLETS_MAX {
-            return denied(Reason::LimitExceeded);
-        }
-        let info = WalletInfo {
-            wallet: create.wallet.to_owned(),
-            asset_code: create.asset.code.to_owned(),
-            asset_scale: create.asset.scale,
-            draw_priority: create.draw_priority,
-            scope: create.scope,
-            burn_policy: create.burn_policy,
-            frozen: false,
-            version: 1,
-            created_at: self.now,
-        };
-        self.wallets.push(Wallet {
-            namespace: customer.namespace.to_owned(),
-            customer: customer.id.to_owned(),
-            info: info.clone(),
-            tranches: Vec::new(),
-            movements: Vec::new(),
-        });
-        Ok(Effect::Wallet(info))
-    }
-
-    fn freeze_wallet(&mut self, customer: Customer<'_>, freeze: &FreezeWallet<'_>) -> Result<Effect, Stop> {
-        let place = self.find(customer, freeze.wallet)?;
-        let info = &mut self.wallets[place].info;
-        if info.frozen != freeze.frozen {
-            info.frozen = freeze.frozen;
-            info.version += 1;
-        }
-        Ok(Effect::Wallet(info.clone()))
     }
 }

@@ -7,27 +7,32 @@
 //!
 //! It borrows from the crate only the types of commands and the plain value types of answers. What
 //! the ledger allocates has plain numbers here: the n-th tranche ever granted is tranche `n`, the
-//! n-th hold ever placed is hold `n` (and that is how a command must name it), the n-th operation is
-//! operation `n`, and a movement is known by its wallet and its number there. The comparison maps the
-//! ledger's ids to these.
+//! n-th hold ever placed is hold `n` (and that is how a command must name them), the n-th operation is
+//! operation `n`, and a movement is known by its wallet and its number there (a command names it by
+//! [`movement_id`]). The comparison maps the ledger's ids to these.
 //!
 //! The core's property tests hold it against the ledger (`ledger/tests/model_agrees.rs`), and the
 //! simulation against what a cluster answered.
 //!
-//! Where to look: verdicts under their keys and the life of wallets in `judging`, `grants`, `debits`,
-//! `holds`, what falls due in `due`; how any of them comes to be a movement in `movements`; what a read
-//! shows in `reads`.
+//! Where to look: verdicts under their keys in `judging`; the life of wallets in `wallets`; `grants`, and
+//! what becomes of them later in `life`; `debits`, `holds`, `refunds`; corrections in `adjusting`; what
+//! falls due in `due`; how any of them comes to be a movement in `movements`; what a read shows in
+//! `reads`.
 
 // The fields bear the names of the ledger's own answers, and mean the same.
 #![allow(missing_docs)]
 
+mod adjusting;
 mod debits;
 mod due;
 mod grants;
 mod holds;
 mod judging;
+mod life;
 mod movements;
 mod reads;
+mod refunds;
+mod wallets;
 
 use purser_ledger::amount::{Amount, Asset};
 use purser_ledger::command::{ChargeScope, ChargeType, Command, TrancheKind};
@@ -38,6 +43,7 @@ use purser_ledger::time::Time;
 use purser_ledger::verdict::{Balance, Denial, WalletBalance, WalletInfo};
 
 pub use due::{Due, DueWhat};
+pub use movements::movement_id;
 
 /// Most due items that a command books in one wallet before it is judged.
 pub const DUE_BOOKED_MAX: usize = 64;
@@ -57,7 +63,8 @@ pub enum Reply {
     KeyReused,
     /// The command came at or after its `valid_until`.
     KeyTooOld,
-    /// A time-out or an activation is still due after 64 bookings.
+    /// A time-out or an activation is still due after 64 bookings, or the end of a tranche that a refund
+    /// restores.
     Backlog,
     /// A sweep was made.
     Swept { booked: u32, more: bool },
@@ -128,11 +135,14 @@ pub struct Movement {
     pub draws: Vec<Draw>,
     /// Which hold.
     pub hold: Option<usize>,
+    /// The number of the movement of the same wallet that is refunded.
+    pub corrects: Option<u64>,
     pub details: Details,
 }
 
 /// What a movement repeats of the command that made it; the charge is that of its hold, where it has
-/// one. But for the charge all is empty for what the shard books itself.
+/// one, and for a refund that of the movement refunded. But for the charge all is empty for what the
+/// shard books itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     pub charge_type: Option<ChargeType>,
@@ -147,12 +157,18 @@ pub struct Details {
 /// How far a tranche has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Its invoice has not been paid.
+    Pending,
     /// Its effective time has not been booked.
     Scheduled,
     /// It may be spent, unless its expiry has passed and is not booked yet.
     Active,
     /// Its expiry is booked.
     Expired,
+    /// Its invoice will not be paid.
+    Failed,
+    /// What was left of it was withdrawn.
+    Voided,
 }
 
 /// What one grant put into a wallet.
@@ -164,6 +180,9 @@ pub struct Tranche {
     pub priority: u16,
     pub effective_at: Time,
     pub expires_at: Time,
+    /// It was granted pending, with a lifetime that counts from its confirmation: until then it has no
+    /// end.
+    pub has_lifetime: bool,
     pub scope: ChargeScope,
     pub features: Vec<String>,
     pub external_reference: String,
@@ -173,6 +192,7 @@ pub struct Tranche {
     pub held: i128,
     pub consumed: i128,
     pub expired: i128,
+    pub voided: i128,
 }
 
 /// A wallet of a customer.

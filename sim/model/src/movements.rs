@@ -1,6 +1,7 @@
 //! Movements: how what happened is written into a wallet's list.
 
 use purser_ledger::amount::Amount;
+use purser_ledger::ids::RecordId;
 use purser_ledger::rows::journal::{MovementKind, MovementStatus};
 use purser_ledger::time::Time;
 
@@ -13,9 +14,15 @@ pub(crate) struct Entry {
     pub amount: i128,
     pub draws: Vec<Draw>,
     pub hold: Option<usize>,
+    pub corrects: Option<u64>,
     pub details: Details,
     /// For what the shard books itself: when it was due.
     pub due_at: Option<Time>,
+}
+
+/// How a command names a movement of the model: by the place of its wallet, and its number there.
+pub fn movement_id(place: usize, number: u64) -> RecordId {
+    RecordId(((place as u64) << 32) + number)
 }
 
 impl Model {
@@ -25,7 +32,7 @@ impl Model {
         let (now, operation) = (self.now, self.operations);
         let wallet = &mut self.wallets[place];
         let number = wallet.movements.len() as u64 + 1;
-        let Entry { kind, status, amount, draws, hold, details, due_at } = entry;
+        let Entry { kind, status, amount, draws, hold, corrects, details, due_at } = entry;
         wallet.movements.push(Movement {
             operation,
             number,
@@ -41,6 +48,7 @@ impl Model {
             },
             draws: draws.clone(),
             hold,
+            corrects,
             details,
         });
         Posted { balance, number, kind, status, amount: Amount(amount), draws }

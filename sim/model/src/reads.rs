@@ -1,6 +1,7 @@
 //! What a read shows.
 
 use purser_ledger::amount::Amount;
+use purser_ledger::query::TrancheStatus;
 use purser_ledger::rows::hold::HoldStatus;
 use purser_ledger::time::Time;
 use purser_ledger::verdict::{Balance, WalletBalance};
@@ -23,11 +24,7 @@ impl Model {
                 let Some(tranche) = tranches.iter_mut().find(|tranche| tranche.no == pin.tranche) else {
                     continue;
                 };
-                tranche.held -= pin.amount;
-                match pin.expires_at <= hold.expires_at {
-                    true => tranche.expired += pin.amount,
-                    false => tranche.available += pin.amount,
-                }
+                tranche.take_back(pin, hold.expires_at);
             }
         }
         for tranche in &mut tranches {
@@ -35,7 +32,7 @@ impl Model {
                 tranche.stage = Stage::Active;
                 tranche.available = tranche.amount;
             }
-            if tranche.expires_at <= now {
+            if tranche.stage == Stage::Active && tranche.expires_at <= now {
                 tranche.stage = Stage::Expired;
                 tranche.expired += tranche.available;
                 tranche.available = 0;
@@ -70,6 +67,24 @@ impl Hold {
     }
 }
 
+impl Tranche {
+    /// Where a read shows it in its life, if all that is due is counted as booked.
+    pub fn status(&self) -> TrancheStatus {
+        let nothing_left = self.available == 0 && self.held == 0;
+        match self.stage {
+            Stage::Pending => TrancheStatus::Pending,
+            Stage::Scheduled => TrancheStatus::Scheduled,
+            Stage::Failed => TrancheStatus::Failed,
+            Stage::Voided => TrancheStatus::Voided,
+            Stage::Active if nothing_left => TrancheStatus::Exhausted,
+            Stage::Active => TrancheStatus::Active,
+            // Of one that was spent before its end nothing has lapsed.
+            Stage::Expired if nothing_left && self.expired == 0 => TrancheStatus::Exhausted,
+            Stage::Expired => TrancheStatus::Expired,
+        }
+    }
+}
+
 impl Wallet {
     /// The balance as booked, but for expiries that are past: they count though not booked.
     pub(crate) fn balance(&self, now: Time) -> Balance {
@@ -98,7 +113,7 @@ fn balance_of(tranches: &[Tranche], counts: impl Fn(&Tranche) -> bool) -> Balanc
     for tranche in tranches {
         held += tranche.held;
         match tranche.stage {
-            Stage::Scheduled => pending += tranche.amount,
+            Stage::Pending | Stage::Scheduled => pending += tranche.amount,
             Stage::Active if counts(tranche) => available += tranche.available,
             _ => {}
         }

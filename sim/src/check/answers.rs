@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use purser_ledger::command::{Batch, Item, encode_body};
+use purser_ledger::rows::journal::MovementKind;
 use purser_ledger::verdict::{Answer, Applied, Effect, Reply, Verdict};
 use purser_node::api::render::{self, AboutHold};
 use purser_node::shard::{ShardId, Witness};
@@ -93,6 +94,14 @@ fn done(shard: ShardId, log: &Log, attempt: &Attempt, response: &Response, count
             receipt,
             wallet: wallet(&request.customer, applied),
         }),
+        (Request::UpdateWallet(request), _) => Response::UpdateWallet(v1::UpdateWalletResponse {
+            receipt,
+            wallet: wallet(&request.customer, applied),
+        }),
+        (Request::CloseWallet(request), _) => Response::CloseWallet(v1::CloseWalletResponse {
+            receipt,
+            wallet: wallet(&request.customer, applied),
+        }),
         (Request::FreezeWallet(request), _) => Response::FreezeWallet(v1::FreezeWalletResponse {
             receipt,
             wallet: wallet(&request.customer, applied),
@@ -102,6 +111,29 @@ fn done(shard: ShardId, log: &Log, attempt: &Attempt, response: &Response, count
             let granted: Vec<&str> = given.tranches.iter().map(|own| own.amount.as_str()).collect();
             same("amounts granted", &asked, &granted)?;
             Response::Grant(v1::GrantResponse { receipt, tranches: given.tranches.clone() })
+        }
+        (Request::ConfirmGrant(request), Response::ConfirmGrant(given)) => {
+            let told = given.tranche.as_ref().map(|own| own.tranche_id.as_str());
+            same("the tranche confirmed", &Some(request.tranche_id.as_str()), &told)?;
+            Response::ConfirmGrant(v1::ConfirmGrantResponse { receipt, tranche: given.tranche.clone() })
+        }
+        (Request::FailGrant(_), _) => {
+            let amount = sum(applied, MovementKind::Voided)?;
+            Response::FailGrant(v1::FailGrantResponse { receipt, amount })
+        }
+        (Request::VoidGrant(_), _) => {
+            let amount = sum(applied, MovementKind::Voided)?;
+            Response::VoidGrant(v1::VoidGrantResponse { receipt, amount })
+        }
+        (Request::Refund(_), _) => Response::Refund(v1::RefundResponse {
+            receipt,
+            amount: sum(applied, MovementKind::Refunded)?,
+            forfeited: sum(applied, MovementKind::Expired)?,
+            voided: sum(applied, MovementKind::Voided)?,
+        }),
+        (Request::Adjust(_), _) => {
+            let amount = render::effect_of(&applied.effect).ok_or("a correction of no wallet")?;
+            Response::Adjust(v1::AdjustResponse { receipt, amount })
         }
         (Request::Debit(_), _) => {
             let (amount, remaining, asset) = render::debited(&applied.effect);
@@ -132,6 +164,10 @@ fn about_hold(applied: &Applied) -> Check<AboutHold> {
     render::about_hold(&applied.effect).ok_or_else(|| "an answer without a hold".to_owned())
 }
 
+fn sum(applied: &Applied, kind: MovementKind) -> Check<String> {
+    render::sum_of(&applied.effect, &[kind]).ok_or_else(|| "an answer without a wallet".to_owned())
+}
+
 fn wallet(customer: &str, applied: &Applied) -> Option<v1::Wallet> {
     match &applied.effect {
         Effect::Wallet(info) => Some(render::wallet(customer, info)),
@@ -152,7 +188,10 @@ fn refused_as_recorded(
         "KEY_TOO_OLD" => Some(Reply::KeyTooOld),
         _ => None,
     };
-    if refused.reason == "INVALID_ARGUMENT" && attempt.witness().is_none() && has_deadline(&attempt.request) {
+    if refused.reason == "INVALID_ARGUMENT"
+        && attempt.witness().is_none()
+        && attempt.request.valid_until().is_some()
+    {
         // By the clock of a node that is far behind, the deadline lies too far ahead.
         return Ok(());
     }
@@ -209,19 +248,4 @@ fn read(
         Answered::Refused(refused) => Err(format!("a read was refused: {refused:?}")),
         _ => attempt.read_point().map(|_| ()).ok_or_else(|| "a read without a point".to_owned()),
     }
-}
-
-fn has_deadline(request: &Request) -> bool {
-    let deadline = match request {
-        Request::CreateWallet(request) => &request.valid_until,
-        Request::FreezeWallet(request) => &request.valid_until,
-        Request::Grant(request) => &request.valid_until,
-        Request::Debit(request) => &request.valid_until,
-        Request::Hold(request) => &request.valid_until,
-        Request::ExtendHold(request) => &request.valid_until,
-        Request::Capture(request) => &request.valid_until,
-        Request::Release(request) => &request.valid_until,
-        Request::GetBalance(_) | Request::ListMovements(_) | Request::Audit(_) => &None,
-    };
-    deadline.is_some()
 }

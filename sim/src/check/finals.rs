@@ -10,7 +10,8 @@ use purser_node::api::render;
 use purser_proto::v1;
 
 use super::replay::Replay;
-use super::{Check, same};
+use super::{Check, reads, same};
+use crate::call::{Request, Response};
 use crate::observed::time;
 
 /// How long the shard's own sweep may leave something unbooked.
@@ -52,7 +53,9 @@ pub(super) fn check(replay: &Replay, last: &Last) -> Check {
     let Some(balance) = &last.balance else { return Ok(()) };
     let point = balance.point.as_ref().and_then(|point| time(point.ledger_time.as_ref()?));
     let now = point.ok_or_else(|| of("no time".to_owned()))?;
-    replay.differs(last.customer(), balance).map_err(of)?;
+    let request =
+        Request::GetBalance(v1::GetBalanceRequest { customer: last.customer.clone(), ..Default::default() });
+    reads::differs(replay, &request, &Response::GetBalance(balance.clone())).map_err(of)?;
     // Everything that is due by now is booked in the model; the ledger may be behind by a sweep.
     replay.model.begin_batch(now);
     for &place in &places {
@@ -77,7 +80,13 @@ pub(super) fn check(replay: &Replay, last: &Last) -> Check {
     same("findings of the audit", &Vec::new(), &audit.findings).map_err(of)
 }
 
-fn movement(replay: &mut Replay, place: usize, expected: &Movement, given: &v1::Movement) -> Check {
+/// Holds one movement against the model's.
+pub(super) fn movement(
+    replay: &mut Replay,
+    place: usize,
+    expected: &Movement,
+    given: &v1::Movement,
+) -> Check {
     let names = &mut replay.names;
     let unread = || format!("{given:?} has an id that does not read");
     let id = RecordId::parse(&given.movement_id).ok_or_else(unread)?;
@@ -87,6 +96,10 @@ fn movement(replay: &mut Replay, place: usize, expected: &Movement, given: &v1::
     match (expected.hold, HoldId::parse(&given.hold_id)) {
         (Some(number), Some(hold)) => names.holds.pair(hold, number)?,
         (number, _) => same("whether it is of a hold", &number.is_some(), &!given.hold_id.is_empty())?,
+    }
+    match (expected.corrects, RecordId::parse(&given.corrects)) {
+        (Some(number), Some(corrected)) => names.movements.pair(corrected, (place, number))?,
+        (number, _) => same("whether it corrects", &number.is_some(), &!given.corrects.is_empty())?,
     }
     let scale = given.asset.as_ref().map_or(0, |asset| asset.scale as u8);
     same("number of draws", &expected.draws.len(), &given.draws.len())?;

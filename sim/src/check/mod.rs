@@ -5,6 +5,7 @@
 //!   history (every replica, every entry) ── replayed on ──> model         (replay)
 //!   answers ── found by their witness in ──> history                      (answers)
 //!   answers ── whoever came later in time is later in ──> history         (order)
+//!   reads ── each shows one state of ──> model                            (reads)
 //!   the last reads ── equal ──> model                                     (finals)
 //!   what the client library said ── holds in ──> history, answers         (told)
 //!   ledger time ── never far ahead of ──> the clocks of a majority        (clocks)
@@ -15,6 +16,7 @@ mod clocks;
 mod finals;
 mod names;
 mod order;
+mod reads;
 mod replay;
 mod told;
 

@@ -6,18 +6,22 @@
 //! callers keep to that.
 
 use purser_ledger::amount::Amount;
-use purser_ledger::command::{Batch, Capture, Command, ExtendHold, Item, Operation, Release};
-use purser_ledger::ids::{Customer, HoldId};
+use purser_ledger::command::{
+    Adjust, Batch, Capture, Change, Command, ConfirmGrant, EndGrant, ExtendHold, Item, Operation, Refund,
+    Release,
+};
+use purser_ledger::ids::{Customer, HoldId, TrancheId};
 use purser_ledger::rows::hold::HoldStatus;
+use purser_ledger::rows::journal::MovementKind;
 use purser_ledger::verdict;
-use purser_model::{Effect, Model, Posted, Reply, Verdict, Wallet};
-use purser_proto::v1;
+use purser_model::{Effect, Model, Posted, Reply, Stage, Verdict, Wallet, movement_id};
 
 use super::names::Names;
+use super::reads;
 use super::{Check, Counts, count, same};
-use crate::call::{Request, Response};
+use crate::call::Response;
 use crate::history::Entries;
-use crate::observed::{Answered, Attempt, time};
+use crate::observed::{Answered, Attempt};
 
 /// The model of one shard, and how it calls things.
 #[derive(Clone)]
@@ -26,10 +30,10 @@ pub struct Replay {
     pub names: Names,
 }
 
-/// A read of balances: it saw the entries up to one of these.
+/// A read: it saw the entries up to one of these.
 struct Look<'a> {
     attempt: &'a Attempt,
-    response: &'a v1::GetBalanceResponse,
+    response: &'a Response,
     at_least: u64,
     at_most: u64,
 }
@@ -55,6 +59,7 @@ impl Replay {
             }
         }
         self.count_holds(counts);
+        self.count_corrections(counts);
         looks.retain(|look| !self.shows(look));
         missed(&looks, u64::MAX)
     }
@@ -71,13 +76,43 @@ impl Replay {
         }
     }
 
+    fn count_corrections(&self, counts: &mut Counts) {
+        for wallet in self.model.wallets() {
+            if wallet.info.closed {
+                count(counts, "wallet: closed");
+            }
+            for tranche in &wallet.tranches {
+                match tranche.stage {
+                    Stage::Failed => count(counts, "grant: failed"),
+                    Stage::Voided => count(counts, "grant: voided"),
+                    _ => {}
+                }
+            }
+            for movement in &wallet.movements {
+                let follows = movement.corrects.is_some();
+                match movement.kind {
+                    MovementKind::Adjusted if movement.amount > Amount::ZERO => count(counts, "adjusted up"),
+                    MovementKind::Adjusted => count(counts, "adjusted down"),
+                    MovementKind::Refunded => count(counts, "refund: given back"),
+                    MovementKind::Expired if follows => count(counts, "refund: forfeited"),
+                    MovementKind::Voided if follows => count(counts, "refund: withdrawn"),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     fn judge(&mut self, item: &Item<'_>, reply: &verdict::Reply, counts: &mut Counts) -> Check {
         let Item::Command { command, .. } = item else {
             let swept = matches!(reply, verdict::Reply::Swept { .. });
             count(counts, "sweep");
             return same("a sweep's answer is one", &true, &swept);
         };
+        let confirms = matches!(command.operation, Operation::ConfirmGrant(_));
         let expected = self.model.command(&self.in_numbers(command));
+        if confirms && matches!(expected, Reply::Verdict { verdict: Verdict::Applied { .. }, .. }) {
+            count(counts, "grant: confirmed");
+        }
         match (&expected, reply) {
             (Reply::KeyReused, verdict::Reply::KeyReused) | (Reply::KeyTooOld, verdict::Reply::KeyTooOld) => {
                 Ok(())
@@ -93,7 +128,7 @@ impl Replay {
         }
     }
 
-    /// A command as the model reads it: a hold is named by its number. One that never was has none.
+    /// A command as the model reads it: what it names is named by its number. What never was has none.
     fn in_numbers<'a>(&self, command: &Command<'a>) -> Command<'a> {
         let mut command = command.clone();
         if let Operation::ExtendHold(ExtendHold { hold, .. })
@@ -101,6 +136,17 @@ impl Replay {
         | Operation::Release(Release { hold, .. }) = &mut command.operation
         {
             *hold = self.names.holds.number(*hold).map_or(*hold, |number| HoldId(number as u64));
+        }
+        if let Operation::ConfirmGrant(ConfirmGrant { tranche, .. })
+        | Operation::EndGrant(EndGrant { tranche, .. })
+        | Operation::Adjust(Adjust { change: Change::Down { tranche: Some(tranche), .. }, .. }) =
+            &mut command.operation
+        {
+            *tranche = self.names.tranches.number(*tranche).map_or(*tranche, |no| TrancheId(no as u64));
+        }
+        if let Operation::Refund(Refund { movement, .. }) = &mut command.operation {
+            let known = self.names.movements.number(*movement);
+            *movement = known.map_or(*movement, |(place, number)| movement_id(place, number));
         }
         command
     }
@@ -186,42 +232,14 @@ impl Replay {
 
     /// Whether a read shows the model as it is now.
     fn shows(&self, look: &Look<'_>) -> bool {
-        self.differs(look.attempt.request.customer(), look.response).is_ok()
-    }
-
-    /// Holds a response against the model as it is now.
-    pub fn differs(&self, customer: Customer<'_>, response: &v1::GetBalanceResponse) -> Check {
-        let point = response.point.as_ref().and_then(|point| point.ledger_time.as_ref());
-        let now = point.and_then(time).ok_or("a read without a time")?;
-        let wallets = self.model.wallets().iter().filter(|wallet| wallet.customer() == customer);
-        let expected: Vec<_> = wallets
-            .map(|wallet| {
-                let balance = self.model.balance_when_all_is_booked(wallet, now);
-                let text = |amount: Amount| amount.to_text(wallet.info.asset_scale);
-                let figures = [balance.settled(), balance.available, balance.pending, balance.held].map(text);
-                (wallet.info.wallet.clone(), wallet.info.frozen, figures)
-            })
-            .collect();
-        let given: Vec<_> = response
-            .wallets
-            .iter()
-            .map(|own| {
-                let figures = own.balance.clone().unwrap_or_default();
-                let amounts = [figures.settled, figures.available, figures.pending, figures.held];
-                (figures.wallet, own.frozen, amounts)
-            })
-            .collect();
-        same("balances", &expected, &given)
+        reads::differs(self, &look.attempt.request, look.response).is_ok()
     }
 }
 
 fn look<'a>(attempt: &&'a Attempt) -> Option<Look<'a>> {
     let attempt: &'a Attempt = attempt;
-    let (Request::GetBalance(_), Answered::Done(response)) = (&attempt.request, &attempt.answer) else {
-        return None;
-    };
-    let Response::GetBalance(response) = &**response else { return None };
-    let at_least = response.point.as_ref()?.read_index;
+    let Answered::Done(response) = &attempt.answer else { return None };
+    let at_least = response.point()?.read_index;
     Some(Look { attempt, response, at_least, at_most: attempt.applied_by_then })
 }
 

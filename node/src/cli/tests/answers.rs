@@ -227,6 +227,7 @@ fn tranches_show_what_they_pay_and_when_they_end() {
         available: "4".to_owned(),
         held: "0".to_owned(),
         consumed: "6".to_owned(),
+        voided: "0".to_owned(),
         charge_scope: ChargeScope::Any.into(),
         effective_at: at(MORNING),
         ..Tranche::default()
@@ -244,11 +245,11 @@ fn tranches_show_what_they_pay_and_when_they_end() {
         ..ListTranchesResponse::default()
     };
     let expected = "\
-TRANCHE  KIND  STATUS  PRIORITY  AMOUNT  AVAILABLE  HELD  CONSUMED  PAYS                 \
+TRANCHE  KIND  STATUS  PRIORITY  AMOUNT  AVAILABLE  HELD  CONSUMED  VOIDED  PAYS                 \
 EFFECTIVE AT          EXPIRES AT            LABEL
-trn_1    PLAN  ACTIVE       100      10          4     0         6  ANY                  \
+trn_1    PLAN  ACTIVE       100      10          4     0         6       0  ANY                  \
 2026-11-21T07:00:00Z  never                 -
-trn_2    PLAN  ACTIVE       100      10          4     0         6  USAGE: search, chat  \
+trn_2    PLAN  ACTIVE       100      10          4     0         6       0  USAGE: search, chat  \
 2026-11-21T07:00:00Z  2026-11-22T07:00:00Z  Winter
 next page: --cursor c2";
     assert_eq!(tranches::show(&response).text, expected);
@@ -268,15 +269,17 @@ fn movements_show_the_signed_amount_and_the_balance_after() {
     };
     let response = ListMovementsResponse {
         movements: vec![
+            Movement { corrects: "mov_2".to_owned(), ..movement(3, MovementType::Refunded, "2", "97") },
             movement(2, MovementType::Consumed, "-5", "95"),
             movement(1, MovementType::Granted, "100", "100"),
         ],
         ..ListMovementsResponse::default()
     };
     let expected = "\
-SEQ  MOVEMENT  BOOKED AT             TYPE      STATUS  AMOUNT  BALANCE  REFERENCE
-  2  mov_2     2026-11-21T07:00:00Z  CONSUMED  POSTED      -5       95  -
-  1  mov_1     2026-11-21T07:00:00Z  GRANTED   POSTED     100      100  -";
+SEQ  MOVEMENT  BOOKED AT             TYPE      STATUS  AMOUNT  BALANCE  CORRECTS  REFERENCE
+  3  mov_3     2026-11-21T07:00:00Z  REFUNDED  POSTED       2       97  mov_2     -
+  2  mov_2     2026-11-21T07:00:00Z  CONSUMED  POSTED      -5       95  -         -
+  1  mov_1     2026-11-21T07:00:00Z  GRANTED   POSTED     100      100  -         -";
     assert_eq!(movements::show_list(&response).text, expected);
 }
 

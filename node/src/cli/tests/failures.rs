@@ -149,6 +149,11 @@ fn every_reason_has_an_exit_code_that_follows_from_its_http_status() {
         (Reason::HoldExpired, Exit::Refused),
         (Reason::HoldClosed, Exit::Refused),
         (Reason::TrancheNotActive, Exit::Refused),
+        (Reason::TrancheNotFound, Exit::Refused),
+        (Reason::WalletClosed, Exit::Refused),
+        (Reason::WalletNotEmpty, Exit::Refused),
+        (Reason::VersionConflict, Exit::Refused),
+        (Reason::RefundExceedsDebit, Exit::Refused),
         (Reason::AlreadyExists, Exit::Refused),
         (Reason::IdempotencyKeyReused, Exit::Refused),
         (Reason::KeyTooOld, Exit::Refused),
@@ -159,6 +164,25 @@ fn every_reason_has_an_exit_code_that_follows_from_its_http_status() {
         let details = of_ledger(reason.as_str_name(), &[]);
         let report = report(a_debit(), Code::Unknown, "", details);
         assert_eq!(report.exit, exit, "{}", reason.as_str_name());
+    }
+}
+
+#[test]
+fn a_refusal_of_a_correction_or_a_change_says_where_to_look() {
+    let next = |reason: Reason| {
+        let details = of_ledger(reason.as_str_name(), &[]);
+        let text = report(a_debit(), Code::FailedPrecondition, "", details).to_text();
+        text.lines().last().expect("a next step").to_owned()
+    };
+    for (reason, command) in [
+        (Reason::TrancheNotFound, "(purser tranches)"),
+        (Reason::TrancheNotActive, "(purser tranches)"),
+        (Reason::WalletClosed, "(purser wallet list)"),
+        (Reason::WalletNotEmpty, "(purser balance --by-tranche --by-hold)"),
+        (Reason::VersionConflict, "(purser wallet get)"),
+        (Reason::RefundExceedsDebit, "(purser movements)"),
+    ] {
+        assert!(next(reason).contains(command), "{}", next(reason));
     }
 }
 

@@ -22,9 +22,11 @@ fn debit(line: &str) -> DebitRequest {
     }
 }
 
-fn grant(line: &str) -> GrantRequest {
+pub(super) fn grant(line: &str) -> GrantRequest {
     match read(line).expect("a grant").command {
-        ClientCommand::Grant(args) => args.request("default".to_owned(), "k-1"),
+        ClientCommand::Grant(args) => {
+            args.grant.expect("no command beside it").request("default".to_owned(), "k-1")
+        }
         other => panic!("not a grant: {other:?}"),
     }
 }
@@ -120,6 +122,7 @@ fn a_plain_grant_leaves_to_the_ledger_what_it_does_not_say() {
     assert_eq!(tranche.effective_at, None);
     assert_eq!(tranche.expiry, None);
     assert_eq!(tranche.cost_basis, None);
+    assert!(!tranche.pending);
 }
 
 #[test]
@@ -225,6 +228,16 @@ fn an_amount_is_digits_with_an_optional_fraction() {
 }
 
 #[test]
+fn a_correction_is_an_amount_with_an_optional_minus() {
+    for right in ["100", "2.5", "-2.5", "-0", "-1.000000000000000000"] {
+        assert_eq!(parse::signed_amount(right).as_deref(), Ok(right));
+    }
+    for wrong in ["", "-", "+5", "--5", "- 5", "-.5", "-5.", "-1e3", "−5", "--tranche"] {
+        assert!(text(parse::signed_amount(wrong)).contains("a leading - for down"), "{wrong}");
+    }
+}
+
+#[test]
 fn a_duration_is_iso_8601_or_words_and_above_zero() {
     assert_eq!(parse::calendar_duration("P1M").as_deref(), Ok("P1M"));
     assert_eq!(parse::calendar_duration("30d").as_deref(), Ok("P30D"));
@@ -275,6 +288,21 @@ fn a_time_to_live_is_above_zero_and_exact() {
     assert_eq!(parts("25h"), Ok((90_000, 0)));
     for wrong in ["", "0s", "-1s", "10", "soon", "P1M"] {
         assert!(text(parse::ttl(wrong)).contains("above zero"), "{wrong}");
+    }
+}
+
+#[test]
+fn a_grace_is_above_zero_and_its_days_have_24_hours() {
+    let parts = |text: &str| parse::grace(text).map(|grace| (grace.seconds, grace.nanos));
+    assert_eq!(parts("12h"), Ok((43_200, 0)));
+    assert_eq!(parts("7d"), Ok((604_800, 0)));
+    assert_eq!(parts("2w"), Ok((1_209_600, 0)));
+    assert_eq!(parts("P1DT1H"), Ok((90_000, 0)));
+    assert_eq!(parts("1500ms"), Ok((1, 500_000_000)));
+    // Longer than the ledger allows: that is for the ledger to say.
+    assert_eq!(parts("367d"), Ok((31_708_800, 0)));
+    for wrong in ["", "0d", "-7d", "7", "P1M", "1 year", "soon"] {
+        assert!(text(parse::grace(wrong)).contains("a grace is above zero"), "{wrong}");
     }
 }
 

@@ -6,26 +6,15 @@ use purser_proto::v1::hold_request::Payer;
 use purser_proto::v1::{
     Asset, Balance, CaptureRequest, CaptureResponse, ChargeType, ExtendHoldRequest, ExtendHoldResponse,
     GetBalanceResponse, GetHoldRequest, GetHoldResponse, Hold, HoldRequest, HoldResponse, HoldState,
-    HoldStatus, ListHoldsRequest, ListHoldsResponse, PageInfo, Pin, ReadPoint, Receipt, ReleaseRequest,
-    ReleaseResponse, SortOrder, TrancheKind, WalletBalance,
+    HoldStatus, ListHoldsResponse, PageInfo, Pin, ReadPoint, Receipt, ReleaseRequest, ReleaseResponse,
+    SortOrder, TrancheKind, WalletBalance,
 };
 use serde_json::{Value, json};
 
-use super::super::{Answer, Exit, balance};
+use super::super::balance;
 use super::answers::{MORNING, at, credits, main_balance, two_draws};
-use super::commands::{parrot_that_tells, run};
 use super::flags::refused;
-
-/// What a ledger was asked about holds.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Asked {
-    Hold(HoldRequest),
-    Extend(ExtendHoldRequest),
-    Capture(CaptureRequest),
-    Release(ReleaseRequest),
-    Get(GetHoldRequest),
-    List(ListHoldsRequest),
-}
+use super::parrot::{Asked, ask, write};
 
 /// The one hold that the made-up ledger knows: of 15, for five minutes.
 fn state(status: HoldStatus, captured: &str, released: &str, left: &str) -> HoldState {
@@ -68,7 +57,7 @@ fn hold(state: HoldState) -> Hold {
     }
 }
 
-fn receipt(available: &str, held: &str) -> Receipt {
+pub fn receipt(available: &str, held: &str) -> Receipt {
     let balance = Balance { available: available.to_owned(), held: held.to_owned(), ..main_balance() };
     Receipt {
         operation_id: "op_9".to_owned(),
@@ -122,18 +111,6 @@ pub fn listed() -> ListHoldsResponse {
         holds: vec![hold(state(HoldStatus::Open, "0", "0", "15")), plain],
         page: Some(PageInfo { next_cursor: "c2".to_owned(), previous_cursor: String::new() }),
     }
-}
-
-/// Runs a command under the key `k-1`: what the ledger was asked, and the answer.
-async fn write(line: &str) -> (Asked, Answer) {
-    read(&format!("{line} --key k-1")).await
-}
-
-async fn read(line: &str) -> (Asked, Answer) {
-    let (address, mut told) = parrot_that_tells();
-    let answer = run(address, line).await.expect("an answer");
-    assert_eq!(answer.exit, Exit::Done);
-    (told.recv().await.expect("a question"), answer)
 }
 
 #[tokio::test]
@@ -230,7 +207,7 @@ async fn an_extension_and_a_release_name_their_hold() {
         reason_code: "slow".to_owned(),
         valid_until: None,
     };
-    assert_eq!(write(line).await.0, Asked::Extend(expected));
+    assert_eq!(write(line).await.0, Asked::ExtendHold(expected));
 
     let line = "purser hold release --customer acme --hold hld_1 --reference answer-7 --reason failed \
                 --meta team=a";
@@ -251,17 +228,17 @@ async fn an_extension_and_a_release_name_their_hold() {
 async fn reads_of_holds_ask_for_one_or_for_those_of_a_wallet() {
     let (namespace, customer) = ("default".to_owned(), "acme".to_owned());
     let get = GetHoldRequest { namespace, customer, hold_id: "hld_1".to_owned() };
-    assert_eq!(read("purser hold get --customer acme --hold hld_1").await.0, Asked::Get(get));
+    assert_eq!(ask("purser hold get --customer acme --hold hld_1").await.0, Asked::GetHold(get));
 
     let line = "purser hold list --customer acme --wallet main --status open --status EXPIRED \
                 --reference request-7 --limit 5 --newest-first";
-    let Asked::List(list) = read(line).await.0 else { panic!("not a list") };
+    let Asked::ListHolds(list) = ask(line).await.0 else { panic!("not a list") };
     assert_eq!((list.customer.as_str(), list.wallet.as_str()), ("acme", "main"));
     assert_eq!(list.statuses().collect::<Vec<_>>(), [HoldStatus::Open, HoldStatus::Expired]);
     assert_eq!(list.reference, "request-7");
     let page = list.page.expect("a page");
     assert_eq!((page.size, page.order()), (5, SortOrder::NewestFirst));
-    let Asked::List(list) = read("purser hold list --customer acme --wallet main").await.0 else {
+    let Asked::ListHolds(list) = ask("purser hold list --customer acme --wallet main").await.0 else {
         panic!("not a list")
     };
     assert_eq!((list.statuses.len(), list.page.expect("a page").order()), (0, SortOrder::Unspecified));
@@ -375,7 +352,7 @@ op_9 at 2026-11-21T07:00:00Z, key k-1";
 
 #[tokio::test]
 async fn one_hold_is_shown_with_what_it_has_set_aside() {
-    let answer = read("purser hold get --customer acme --hold hld_1").await.1;
+    let answer = ask("purser hold get --customer acme --hold hld_1").await.1;
     for line in [
         "hold         hld_1",
         "status       OPEN",
@@ -416,7 +393,7 @@ hld_1  CAPTURED      15     0        12         3       0  2026-11-21T07:05:00Z 
 
 #[tokio::test]
 async fn holds_are_listed_a_row_each_with_the_way_to_the_next_page() {
-    let answer = read("purser hold list --customer acme --wallet main").await.1;
+    let answer = ask("purser hold list --customer acme --wallet main").await.1;
     assert_eq!(answer.text, format!("{ROWS}\nnext page: --cursor c2"));
     assert_eq!(answer.json["holds"][1]["state"]["status"], "CAPTURED");
     assert_eq!(answer.json["page"]["next_cursor"], "c2");

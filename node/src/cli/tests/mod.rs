@@ -3,9 +3,13 @@
 
 mod answers;
 mod commands;
+mod corrections;
 mod failures;
 mod flags;
+mod grants;
 mod holds;
+mod parrot;
+mod wallets;
 
 use clap::Parser;
 
@@ -13,7 +17,7 @@ use super::{ClientCommand, Globals};
 
 /// The command line as `main.rs` puts it together, without the server's commands.
 #[derive(Debug, Parser)]
-#[command(name = "purser")]
+#[command(name = "purser", version, propagate_version = true)]
 struct CommandLine {
     #[command(flatten)]
     globals: Globals,
