@@ -10,6 +10,7 @@
 //! only unwrap requests and wrap responses, so that the simulation runs the same code.
 
 pub mod batch;
+mod batched;
 pub mod cluster;
 pub mod commands;
 mod corrections;
