@@ -22,8 +22,8 @@ use super::refusal::{self, malformed};
 use super::shape::{Fault, Shape};
 use crate::shard::{CommandList, ShardError, ShardId};
 
-/// Most debits of a batch.
-pub const DEBITS_MAX: usize = 8_000;
+/// Most writes of a batch.
+pub const WRITES_MAX: usize = 8_000;
 /// Results rendered before other work of this thread has its turn: about half a millisecond.
 const RENDERED_AT_ONCE_MAX: usize = 256;
 
@@ -38,13 +38,23 @@ impl Api {
         Ok(v1::DebitBatchResponse { results })
     }
 
+    /// Writes of several sorts, many in one call.
+    pub async fn write_batch(
+        &self,
+        request: &v1::WriteBatchRequest,
+        route: Route,
+    ) -> Result<v1::WriteBatchResponse, Status> {
+        let results = self.batch(&request.writes, request.detail(), route).await?;
+        Ok(v1::WriteBatchResponse { results })
+    }
+
     async fn batch<W: Batched>(
         &self,
         writes: &[W],
         detail: v1::ReceiptDetail,
         route: Route,
     ) -> Result<Vec<W::Result>, Status> {
-        check_count::<W>(writes.len())?;
+        check_count::<W>(writes.iter().map(W::weight).sum())?;
         let mut places_by_shard = BTreeMap::<ShardId, Vec<usize>>::new();
         for (place, write) in writes.iter().enumerate() {
             let (namespace, customer) = write.customer();
@@ -96,7 +106,10 @@ impl Api {
                     self.ask(node, W::BATCH, &request, left).await;
                 let told = answer.and_then(Result::ok).map(W::results);
                 if let Some(told) = told.filter(|told| told.len() == places.len()) {
-                    places.iter().zip(told).for_each(|(place, result)| results[*place] = settled::<W>(result));
+                    places
+                        .iter()
+                        .zip(told)
+                        .for_each(|(place, result)| results[*place] = settled::<W>(result));
                     places = open(&results);
                     if places.is_empty() {
                         return results;
@@ -166,9 +179,9 @@ fn is_not_leader<W: Batched>(result: &W::Result) -> bool {
 fn check_count<W: Batched>(count: usize) -> Result<(), Status> {
     let mut shape = Shape::new();
     match count {
-        0 => shape.invalid(W::MANY, format!("required: 1 to {DEBITS_MAX} {}", W::MANY)),
-        1..=DEBITS_MAX => {}
-        _ => shape.fault(W::MANY, Fault::Limit, format!("at most {DEBITS_MAX}, not {count}")),
+        0 => shape.invalid(W::MANY, format!("required: 1 to {WRITES_MAX} {}", W::MANY)),
+        1..=WRITES_MAX => {}
+        _ => shape.fault(W::MANY, Fault::Limit, format!("at most {WRITES_MAX}, not {count}")),
     }
     shape.finish(()).map_err(malformed)
 }

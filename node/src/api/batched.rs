@@ -2,15 +2,17 @@
 //! of it.
 
 use prost::Message;
-use purser_ledger::command::Command;
+use purser_ledger::command::{Command, Operation};
 use purser_ledger::time::Time;
 use purser_proto::v1;
+use purser_proto::v1::write_request::Write;
 use tonic::Status;
 use tonic_types::StatusExt;
 
 use super::commands::{self, Shaped};
 use super::methods::AboutCustomer;
-use super::{Api, Written};
+use super::shape::{Fault, Violation};
+use super::{Api, Written, of_another_sort};
 
 /// A write that is sent with others, in a batch or on a stream.
 pub(super) trait Batched: AboutCustomer + Message + Clone + Sized + 'static {
@@ -31,6 +33,10 @@ pub(super) trait Batched: AboutCustomer + Message + Clone + Sized + 'static {
     /// What one is called on a stream.
     const ONE: &'static str;
 
+    /// As how many it counts in a batch.
+    fn weight(&self) -> usize {
+        1
+    }
     /// The command, if it is well formed.
     fn command(&self, now: Time) -> Shaped<Command<'_>>;
     /// The result where the command was applied.
@@ -122,4 +128,92 @@ impl Batched for v1::DebitRequest {
     fn answer(sequence: u64, result: v1::DebitResult) -> v1::DebitStreamResponse {
         v1::DebitStreamResponse { sequence, result: Some(result) }
     }
+}
+
+impl Batched for v1::WriteRequest {
+    type Result = v1::WriteResult;
+    type Batch = v1::WriteBatchRequest;
+    type Results = v1::WriteBatchResponse;
+    type Asked = v1::WriteStreamRequest;
+    type Answer = v1::WriteStreamResponse;
+    const BATCH: &'static str = "write_batch";
+    const MANY: &'static str = "writes";
+    const ONE: &'static str = "write";
+
+    /// A grant is answered with its tranches: without a bound on those an answer would have none.
+    fn weight(&self) -> usize {
+        match &self.write {
+            Some(Write::Grant(grant)) => grant.tranches.len().max(1),
+            _ => 1,
+        }
+    }
+
+    fn command(&self, now: Time) -> Shaped<Command<'_>> {
+        match &self.write {
+            Some(Write::Debit(debit)) => commands::debit(debit, now),
+            Some(Write::Hold(hold)) => commands::hold(hold, now),
+            Some(Write::ExtendHold(extend)) => commands::extend_hold(extend, now),
+            Some(Write::Capture(capture)) => commands::capture(capture, now),
+            Some(Write::Release(release)) => commands::release(release, now),
+            Some(Write::Grant(grant)) => commands::grant(grant, now),
+            Some(Write::Refund(refund)) => commands::refund(refund, now),
+            None => Err(unnamed()),
+        }
+    }
+
+    fn applied(
+        api: &Api,
+        command: &Command<'_>,
+        written: &Written,
+        detail: v1::ReceiptDetail,
+    ) -> Result<v1::WriteResult, Status> {
+        use v1::write_result::Outcome;
+        let outcome = match &command.operation {
+            Operation::Debit(_) => Outcome::Debited(written.debited(detail)),
+            Operation::Hold(_) => Outcome::Held(written.held(detail)?),
+            Operation::ExtendHold(_) => Outcome::Extended(written.extended(detail)?),
+            Operation::Capture(_) => Outcome::Captured(written.captured(detail)?),
+            Operation::Release(_) => Outcome::Released(written.released(detail)?),
+            Operation::Grant(grant) => {
+                Outcome::Granted(api.granted(command.header.customer, grant, written, detail)?)
+            }
+            Operation::Refund(_) => Outcome::Refunded(written.refunded(detail)?),
+            _ => return Err(of_another_sort()),
+        };
+        Ok(v1::WriteResult { outcome: Some(outcome) })
+    }
+
+    fn refused(refusal: v1::Refusal) -> v1::WriteResult {
+        v1::WriteResult { outcome: Some(v1::write_result::Outcome::Refused(refusal)) }
+    }
+
+    fn refusal(result: &v1::WriteResult) -> Option<&v1::Refusal> {
+        match &result.outcome {
+            Some(v1::write_result::Outcome::Refused(refusal)) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    fn batch(writes: Vec<v1::WriteRequest>, detail: v1::ReceiptDetail) -> v1::WriteBatchRequest {
+        v1::WriteBatchRequest { writes, detail: detail.into() }
+    }
+
+    fn results(answer: v1::WriteBatchResponse) -> Vec<v1::WriteResult> {
+        answer.results
+    }
+
+    fn asked(asked: v1::WriteStreamRequest) -> (u64, Option<OnStream<v1::WriteRequest>>) {
+        let (sequence, detail) = (asked.sequence, asked.detail());
+        (sequence, asked.write.map(|write| OnStream { sequence, write, detail }))
+    }
+
+    fn answer(sequence: u64, result: v1::WriteResult) -> v1::WriteStreamResponse {
+        v1::WriteStreamResponse { sequence, result: Some(result) }
+    }
+}
+
+/// What is wrong with a write that says nothing, or what only a newer node understands.
+fn unnamed() -> Vec<Violation> {
+    let description = "required: one of debit, hold, extend_hold, capture, release, grant, refund";
+    vec![Violation { field: "write".to_owned(), description: description.to_owned(), fault: Fault::Invalid }]
 }

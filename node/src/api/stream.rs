@@ -7,7 +7,7 @@
 //! that shard waits in the lane and makes the next part. So one customer's writes are judged and
 //! answered in their order, and parts grow with the load.
 //!
-//! Bounds: what was read and has no answer handed out yet is at most [`DEBITS_HELD_MAX`] writes. A caller
+//! Bounds: what was read and has no answer handed out yet is at most [`WRITES_HELD_MAX`] writes. A caller
 //! that does not read its results is not read from.
 //!
 //! Ends: after a half-close, when everything is answered. When the node drains, what was read is
@@ -32,7 +32,7 @@ use crate::shard::ShardId;
 
 /// Most writes of one stream that were read and not answered: a few times what is under way at 100,000
 /// a second and a few milliseconds each.
-pub const DEBITS_HELD_MAX: usize = 1_024;
+pub const WRITES_HELD_MAX: usize = 1_024;
 /// Most requests read in one go.
 const READ_AT_ONCE_MAX: usize = 128;
 
@@ -73,6 +73,18 @@ impl Api {
         R: Stream<Item = Result<v1::DebitStreamRequest, Status>> + Unpin + Send + 'static,
     {
         self.stream::<v1::DebitRequest, R>(requests, direct)
+    }
+
+    /// Like [`Api::debit_stream`], writes of several sorts.
+    pub fn write_stream<R>(
+        &self,
+        requests: R,
+        direct: bool,
+    ) -> impl Stream<Item = Result<v1::WriteStreamResponse, Status>> + Send + 'static
+    where
+        R: Stream<Item = Result<v1::WriteStreamRequest, Status>> + Unpin + Send + 'static,
+    {
+        self.stream::<v1::WriteRequest, R>(requests, direct)
     }
 
     fn stream<W, R>(
@@ -146,7 +158,7 @@ where
             if !self.open && self.under_way.is_empty() {
                 return self.end.take().map(Err);
             }
-            let room = self.held + READ_AT_ONCE_MAX <= DEBITS_HELD_MAX;
+            let room = self.held + READ_AT_ONCE_MAX <= WRITES_HELD_MAX;
             let event: Event<W> = tokio::select! {
                 biased;
                 Some(part) = self.under_way.next(), if !self.under_way.is_empty() => Event::Done(part),

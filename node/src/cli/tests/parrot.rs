@@ -64,6 +64,7 @@ macro_rules! parrot {
 
 parrot! {
     unknown {
+        write_batch(WriteBatchRequest) -> WriteBatchResponse,
         create_wallet(CreateWalletRequest) -> CreateWalletResponse,
         get_wallet(GetWalletRequest) -> GetWalletResponse,
         list_wallets(ListWalletsRequest) -> ListWalletsResponse,
@@ -114,6 +115,15 @@ parrot! {
         &self,
         _: Request<DebitBatchRequest>,
     ) -> Result<Response<DebitBatchResponse>, Status> {
+        Err(unknown())
+    }
+
+    type WriteStreamStream = futures_util::stream::Empty<Result<v1::WriteStreamResponse, Status>>;
+
+    async fn write_stream(
+        &self,
+        _: Request<tonic::Streaming<v1::WriteStreamRequest>>,
+    ) -> Result<Response<Self::WriteStreamStream>, Status> {
         Err(unknown())
     }
 
