@@ -1,9 +1,9 @@
-//! Many debits at once: split by whom to ask, sent side by side, one call to each node at a time.
+//! Many writes at once: split by whom to ask, sent side by side, one call to each node at a time.
 //!
-//! In rounds. Each round sends what is still open, in the order in which it was given, so that debits of
+//! In rounds. Each round sends what is still open, in the order in which it was given, so that writes of
 //! one customer reach their shard in that order. As soon as a call leaves something open, no further
-//! call goes to that node in this round: a later debit does not overtake an earlier one by being in a
-//! later call. (Within one call the node judges one debit after the other, and may refuse an earlier one
+//! call goes to that node in this round: a later write does not overtake an earlier one by being in a
+//! later call. (Within one call the node judges one write after the other, and may refuse an earlier one
 //! for lack of room, and take a later.)
 
 use std::collections::BTreeMap;
@@ -17,25 +17,27 @@ use tokio::time::{Instant, sleep};
 use crate::carrier::Route;
 use crate::client::Inner;
 use crate::failure::{Effect, Failure, Next, Origin};
-use crate::lane::{BATCH_BYTES_MAX, left};
+use crate::lane::{BATCH_BYTES_MAX, BATCH_WRITES_MAX, left};
 use crate::place::Place;
 use crate::pursue::{Course, GaveUp};
 use crate::routes::Target;
-use crate::wire;
+use crate::wire::Sort;
 
-/// One of many debits.
+/// One of many writes.
 pub(crate) struct Item {
-    debit: Bytes,
+    write: Bytes,
     place: Place,
+    /// As how many it counts in a call.
+    weight: usize,
     /// Something may have been sent.
     possible: bool,
     /// Why it is still open.
     failure: Option<Failure>,
-    /// What came of it: an encoded `DebitResponse`.
+    /// What came of it: an encoded answer.
     answer: Option<Result<Bytes, GaveUp>>,
 }
 
-/// Debits for one node, by their numbers, in order.
+/// Writes for one node, by their numbers, in order.
 struct Group {
     target: Target,
     numbers: Vec<usize>,
@@ -48,8 +50,8 @@ struct Told {
 }
 
 impl Item {
-    pub(crate) fn new(debit: Bytes, place: Place) -> Item {
-        Item { debit, place, possible: false, failure: None, answer: None }
+    pub(crate) fn new(write: Bytes, place: Place, weight: usize) -> Item {
+        Item { write, place, weight, possible: false, failure: None, answer: None }
     }
 
     /// What came of it.
@@ -61,12 +63,12 @@ impl Item {
 }
 
 impl Inner {
-    /// Makes many debits, as far as there is time.
-    pub(crate) async fn pursue_all(&self, items: &mut [Item], until: Instant) {
+    /// Makes many writes, as far as there is time.
+    pub(crate) async fn pursue_all(&self, sort: Sort, items: &mut [Item], until: Instant) {
         self.budget.earn();
         let (mut course, attempt) = (Course::default(), self.attempt_of(until));
         loop {
-            let at_once = self.round(items, until, attempt).await;
+            let at_once = self.round(sort, items, until, attempt).await;
             let open = || items.iter().filter(|item| item.answer.is_none());
             if open().next().is_none() {
                 return;
@@ -86,12 +88,12 @@ impl Inner {
     }
 
     /// Sends what is open, and sorts the answers; says whether what is left may be sent again at once.
-    async fn round(&self, items: &mut [Item], until: Instant, attempt: Duration) -> bool {
+    async fn round(&self, sort: Sort, items: &mut [Item], until: Instant, attempt: Duration) -> bool {
         let begun = Instant::now();
         let until = until.min(begun + attempt);
         let whole = until.saturating_duration_since(begun) >= attempt;
         let groups = self.groups(items);
-        let sending = groups.into_iter().map(|group| self.send(items, group, until));
+        let sending = groups.into_iter().map(|group| self.send(sort, items, group, until));
         let told = join_all(sending).await;
         let mut at_once = true;
         for Told { target, answers } in told {
@@ -121,7 +123,7 @@ impl Inner {
     /// What is open, by whom to ask.
     fn groups(&self, items: &[Item]) -> Vec<Group> {
         let mut groups: BTreeMap<(Arc<str>, Route), Group> = BTreeMap::new();
-        // Whom to ask may change while this goes on; debits of one customer all go the same way.
+        // Whom to ask may change while this goes on; writes of one customer all go the same way.
         let mut targets: BTreeMap<Place, Target> = BTreeMap::new();
         for (number, item) in items.iter().enumerate().filter(|(_, item)| item.answer.is_none()) {
             let target = targets.entry(item.place).or_insert_with(|| self.target(item.place, None)).clone();
@@ -132,7 +134,7 @@ impl Inner {
     }
 
     /// Sends a group, call after call, until one leaves something open.
-    async fn send(&self, items: &[Item], group: Group, until: Instant) -> Told {
+    async fn send(&self, sort: Sort, items: &[Item], group: Group, until: Instant) -> Told {
         let Group { target, numbers } = group;
         let lane = target.node.lane(target.route).clone();
         let mut answers = Vec::with_capacity(numbers.len());
@@ -140,9 +142,9 @@ impl Inner {
         while !rest.is_empty() {
             let (call, later) = rest.split_at(fitting(items, rest, self.options.batching.debits_max));
             rest = later;
-            let debits: Vec<Bytes> = call.iter().map(|number| items[*number].debit.clone()).collect();
-            let results: Vec<Result<Bytes, Failure>> = match lane.batch(&debits, until).await {
-                Ok(results) => results.into_iter().map(wire::outcome).collect(),
+            let writes: Vec<Bytes> = call.iter().map(|number| items[*number].write.clone()).collect();
+            let results: Vec<Result<Bytes, Failure>> = match lane.batch(sort, &writes, until).await {
+                Ok(results) => results.into_iter().map(|result| sort.outcome(result)).collect(),
                 Err(failure) => call.iter().map(|_| Err(failure.clone())).collect(),
             };
             let open = |result: &Result<Bytes, Failure>| {
@@ -158,12 +160,14 @@ impl Inner {
     }
 }
 
-/// How many of these debits fit into one call; at least one.
-fn fitting(items: &[Item], numbers: &[usize], debits_max: usize) -> usize {
-    let mut bytes = 0;
-    let fit = numbers.iter().take(debits_max).take_while(|number| {
-        bytes += items[**number].debit.len();
-        bytes <= BATCH_BYTES_MAX
+/// How many of these writes fit into one call; at least one.
+fn fitting(items: &[Item], numbers: &[usize], writes_max: usize) -> usize {
+    let (mut bytes, mut weight) = (0, 0);
+    let fit = numbers.iter().take(writes_max).take_while(|number| {
+        let item = &items[**number];
+        bytes += item.write.len();
+        weight += item.weight;
+        bytes <= BATCH_BYTES_MAX && weight <= BATCH_WRITES_MAX
     });
     fit.count().max(1)
 }
@@ -174,12 +178,16 @@ mod tests {
 
     #[test]
     fn a_call_holds_what_fits_by_count_and_by_bytes_and_at_least_one() {
-        let item = |bytes| Item::new(vec![0; bytes].into(), Place::of("", "acme"));
+        let item = |bytes| Item::new(vec![0; bytes].into(), Place::of("", "acme"), 1);
         let small: Vec<Item> = (0..5).map(|_| item(10)).collect();
         assert_eq!(fitting(&small, &[0, 1, 2, 3, 4], 3), 3);
         assert_eq!(fitting(&small, &[3, 4], 3), 2);
         let large = [item(BATCH_BYTES_MAX - 10), item(10), item(1), item(BATCH_BYTES_MAX + 1)];
         assert_eq!(fitting(&large, &[0, 1, 2], 3), 2);
         assert_eq!(fitting(&large, &[3], 3), 1);
+        let grant = |tranches| Item::new(vec![0; 10].into(), Place::of("", "acme"), tranches);
+        let heavy = [grant(BATCH_WRITES_MAX - 1), grant(1), grant(1), grant(BATCH_WRITES_MAX + 1)];
+        assert_eq!(fitting(&heavy, &[0, 1, 2], 3), 2);
+        assert_eq!(fitting(&heavy, &[3], 3), 1);
     }
 }

@@ -54,6 +54,8 @@ methods! {
         Debit = "debit",
         DebitBatch = "debit_batch",
         DebitStream = "debit_stream",
+        WriteBatch = "write_batch",
+        WriteStream = "write_stream",
         Explain = "explain",
         Hold = "hold",
         ExtendHold = "extend_hold",
@@ -101,6 +103,11 @@ pub trait Write: Call {
     fn set_idempotency_key(&mut self, key: String);
     #[doc(hidden)]
     fn set_valid_until(&mut self, valid_until: Timestamp);
+    /// As how many it counts in a batch.
+    #[doc(hidden)]
+    fn weight(&self) -> usize {
+        1
+    }
 }
 
 macro_rules! about_a_customer {
@@ -177,6 +184,69 @@ impl Call for v1::ExplainRequest {
     }
 }
 
+/// Does something with the write that is within one of several sorts.
+macro_rules! with_own {
+    ($write:expr, $own:ident => $then:expr, $otherwise:expr) => {{
+        use v1::write_request::Write as Sort;
+        match $write {
+            Some(Sort::Debit($own)) => $then,
+            Some(Sort::Hold($own)) => $then,
+            Some(Sort::ExtendHold($own)) => $then,
+            Some(Sort::Capture($own)) => $then,
+            Some(Sort::Release($own)) => $then,
+            Some(Sort::Grant($own)) => $then,
+            Some(Sort::Refund($own)) => $then,
+            None => $otherwise,
+        }
+    }};
+}
+
+impl sealed::Sealed for v1::WriteRequest {}
+
+/// A write of one of several sorts: alone, it is a batch of one. Its answer is a result that is never
+/// `refused`. One that says nothing is about nobody, and is refused by the ledger.
+impl Call for v1::WriteRequest {
+    type Response = v1::WriteResult;
+    const METHOD: Method = Method::WriteBatch;
+
+    fn namespace(&self) -> &str {
+        with_own!(&self.write, own => own.namespace(), "")
+    }
+
+    fn customer(&self) -> &str {
+        with_own!(&self.write, own => own.customer(), "")
+    }
+
+    fn set_namespace(&mut self, namespace: &str) {
+        with_own!(&mut self.write, own => own.set_namespace(namespace), {});
+    }
+}
+
+impl Write for v1::WriteRequest {
+    fn idempotency_key(&self) -> &str {
+        with_own!(&self.write, own => own.idempotency_key(), "")
+    }
+
+    fn valid_until(&self) -> Option<&Timestamp> {
+        with_own!(&self.write, own => own.valid_until(), None)
+    }
+
+    fn set_idempotency_key(&mut self, key: String) {
+        with_own!(&mut self.write, own => own.set_idempotency_key(key), {});
+    }
+
+    fn set_valid_until(&mut self, valid_until: Timestamp) {
+        with_own!(&mut self.write, own => own.set_valid_until(valid_until), {});
+    }
+
+    fn weight(&self) -> usize {
+        match &self.write {
+            Some(v1::write_request::Write::Grant(grant)) => grant.tranches.len().max(1),
+            _ => 1,
+        }
+    }
+}
+
 macro_rules! reads {
     ($($request:ident),+ $(,)?) => {
         $(impl Read for v1::$request {})+
@@ -240,6 +310,8 @@ mod tests {
             Debit,
             DebitBatch,
             DebitStream,
+            WriteBatch,
+            WriteStream,
             Explain,
             Hold,
             ExtendHold,

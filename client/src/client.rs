@@ -25,6 +25,7 @@ use crate::pursue::{Errand, GaveUp, Started};
 use crate::routes::Routes;
 use crate::scout;
 use crate::stream::{Pipes, UNDER_WAY_MAX};
+use crate::wire::Sort;
 
 /// How long a write stays valid after its deadline, so that an unknown outcome can still be settled, and
 /// so that clocks that differ by minutes do no harm.
@@ -219,7 +220,20 @@ impl PurserClient {
 
     /// Many debits, each with its own key and outcome, in the order of the list. Split by the leaders of
     /// their shards, sent side by side; debits of one customer are sent in their order.
-    pub async fn debit_batch(&self, mut requests: Vec<v1::DebitRequest>) -> Vec<Outcome<v1::DebitRequest>> {
+    pub async fn debit_batch(&self, requests: Vec<v1::DebitRequest>) -> Vec<Outcome<v1::DebitRequest>> {
+        self.batch(Sort::Debits, requests).await
+    }
+
+    /// Many writes of several sorts, like [`debit_batch`](PurserClient::debit_batch): debits, holds,
+    /// extensions, captures, releases, grants, refunds, each from its request by `into()`.
+    ///
+    /// An answer is a [`WriteResult`](v1::WriteResult) that is never `refused`: a refusal is
+    /// [`Outcome::Denied`].
+    pub async fn write_batch(&self, requests: Vec<v1::WriteRequest>) -> Vec<Outcome<v1::WriteRequest>> {
+        self.batch(Sort::Mixed, requests).await
+    }
+
+    async fn batch<R: Write>(&self, sort: Sort, mut requests: Vec<R>) -> Vec<Outcome<R>> {
         let admitted = self.inner.admit();
         let _admitted = match admitted {
             Ok(admitted) => admitted,
@@ -227,9 +241,12 @@ impl PurserClient {
         };
         let until = self.until();
         requests.iter_mut().for_each(|request| self.complete(request));
-        let prepared = requests.iter().map(Prepared::of);
-        let mut items: Vec<Item> = prepared.map(|own| Item::new(own.bytes, own.place)).collect();
-        self.inner.pursue_all(&mut items, until).await;
+        let item = |request: &R| {
+            let Prepared { bytes, place } = Prepared::of(request);
+            Item::new(bytes, place, request.weight())
+        };
+        let mut items: Vec<Item> = requests.iter().map(item).collect();
+        self.inner.pursue_all(sort, &mut items, until).await;
         let answers = items.into_iter().map(Item::into_answer);
         requests.into_iter().zip(answers).map(|(request, answer)| self.outcome(request, answer)).collect()
     }
@@ -242,28 +259,38 @@ impl PurserClient {
     where
         S: Stream<Item = v1::DebitRequest>,
     {
-        let (client, mut pipes) = (self.clone(), Pipes::new());
+        self.stream(Sort::Debits, requests)
+    }
+
+    /// Writes of several sorts as they come, like [`debit_stream`](PurserClient::debit_stream); answers
+    /// as those of [`write_batch`](PurserClient::write_batch).
+    pub fn write_stream<S>(&self, requests: S) -> impl Stream<Item = Outcome<v1::WriteRequest>> + use<S>
+    where
+        S: Stream<Item = v1::WriteRequest>,
+    {
+        self.stream(Sort::Mixed, requests)
+    }
+
+    fn stream<R, S>(&self, sort: Sort, requests: S) -> impl Stream<Item = Outcome<R>> + use<R, S>
+    where
+        R: Write,
+        S: Stream<Item = R>,
+    {
+        let (client, mut pipes) = (self.clone(), Pipes::new(sort));
+        let gathered = sort == Sort::Debits && self.inner.options.gather;
         requests
             .map(move |mut request| {
                 let client = client.clone();
                 client.complete(&mut request);
-                let errand = Errand {
-                    gathered: client.inner.options.gather,
-                    ..client.errand(&request, client.until())
-                };
-                // Here, not in the future: debits go out in the order in which they came.
+                let errand = Errand { gathered, ..client.errand(&request, client.until()) };
+                // Here, not in the future: writes go out in the order in which they came.
                 let started = pipes.start(&client.inner, errand.request.clone(), errand.place);
                 async move { client.finish(request, errand, started).await }
             })
             .buffered(UNDER_WAY_MAX)
     }
 
-    async fn finish(
-        &self,
-        request: v1::DebitRequest,
-        errand: Errand,
-        started: Started,
-    ) -> Outcome<v1::DebitRequest> {
+    async fn finish<R: Write>(&self, request: R, errand: Errand, started: Started) -> Outcome<R> {
         let answer = self.inner.pursue(&errand, Some(started)).await;
         self.outcome(request, answer)
     }

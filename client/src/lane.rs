@@ -27,17 +27,17 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::call::Method;
 use crate::carrier::{Carrier, Route};
 use crate::failure::{Failure, Origin};
-use crate::wire;
+use crate::wire::{self, Sort};
 
-/// Most bytes of debits in one batch: below the 4 MiB that a node takes.
+/// Most bytes of writes in one batch: below the 4 MiB that a node takes.
 pub(crate) const BATCH_BYTES_MAX: usize = 3 << 20;
-/// Most debits that a node takes in one batch.
-pub(crate) const BATCH_DEBITS_MAX: usize = 8_000;
+/// Most writes that a node takes in one batch.
+pub(crate) const BATCH_WRITES_MAX: usize = 8_000;
 
 /// How debits are gathered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batching {
-    /// Most debits in one batch, 1 to 8,000.
+    /// Most debits, or writes, in one batch, 1 to 8,000.
     pub debits_max: usize,
     /// How long a debit that found every turn taken may wait for company once a turn is free. Zero: not
     /// at all.
@@ -57,7 +57,7 @@ impl Batching {
     /// The same, with every number in range.
     pub(crate) fn in_range(self) -> Batching {
         Batching {
-            debits_max: self.debits_max.clamp(1, BATCH_DEBITS_MAX),
+            debits_max: self.debits_max.clamp(1, BATCH_WRITES_MAX),
             under_way_max: self.under_way_max.max(1),
             ..self
         }
@@ -111,7 +111,7 @@ impl Answer {
     fn response(self) -> Result<Bytes, Failure> {
         match self {
             Answer::Response(response) => Ok(response),
-            Answer::Result(result) => wire::outcome(result),
+            Answer::Result(result) => Sort::Debits.outcome(result),
         }
     }
 }
@@ -249,7 +249,7 @@ impl Lane {
             return;
         }
         let debits: Vec<Bytes> = batch.iter().map(|waiting| waiting.debit.clone()).collect();
-        let results = self.batch(&debits, until).await;
+        let results = self.batch(Sort::Debits, &debits, until).await;
         match results {
             Ok(results) => batch.into_iter().zip(results).for_each(|(waiting, result)| {
                 let _ = waiting.answer.send(Ok(Answer::Result(result)));
@@ -260,13 +260,18 @@ impl Lane {
         }
     }
 
-    /// One batch, now, whatever else is under way. The results are encoded `DebitResult`s, one for each
-    /// debit.
-    pub(crate) async fn batch(&self, debits: &[Bytes], until: Instant) -> Result<Vec<Bytes>, Failure> {
-        let request = wire::batch(debits, self.terms.detail);
-        tracing::trace!(address = %self.address, debits = debits.len(), "a batch goes out");
-        let results = wire::results(self.call(Method::DebitBatch, request, until).await?)?;
-        if results.len() == debits.len() { Ok(results) } else { Err(Failure::undecodable()) }
+    /// One batch, now, whatever else is under way. The results are encoded `DebitResult`s, or
+    /// `WriteResult`s, one for each write.
+    pub(crate) async fn batch(
+        &self,
+        sort: Sort,
+        writes: &[Bytes],
+        until: Instant,
+    ) -> Result<Vec<Bytes>, Failure> {
+        let request = wire::batch(writes, self.terms.detail);
+        tracing::trace!(address = %self.address, writes = writes.len(), "a batch goes out");
+        let results = wire::results(self.call(sort.batch(), request, until).await?)?;
+        if results.len() == writes.len() { Ok(results) } else { Err(Failure::undecodable()) }
     }
 
     async fn call(&self, method: Method, request: Bytes, until: Instant) -> Result<Bytes, Failure> {

@@ -46,6 +46,9 @@
 //!   deadline, and within a [`RetryBudget`], so that an outage is not made worse.
 //! - **Batching** clocks itself ([`Batching`]): with few calls under way a debit goes out at once, as a
 //!   call of its own; under load those that wait go out together.
+//! - **Lists and streams** are split by leader, completed, retried and answered one by one: of debits
+//!   ([`PurserClient::debit_batch`], [`PurserClient::debit_stream`]), or of writes of several sorts
+//!   ([`PurserClient::write_batch`], [`PurserClient::write_stream`]), each from its request by `into()`.
 //! - **Bounds.** Calls under way and queued are bounded ([`Builder::calls_max`]); over the bound a call
 //!   is denied at once.
 //!

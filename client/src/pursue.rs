@@ -22,6 +22,7 @@ use crate::outcome::Denial;
 use crate::place::Place;
 use crate::routes::{Node, Target};
 use crate::stream::FirstAnswer;
+use crate::wire::Sort;
 
 /// The longest first pause; it doubles with each retry,
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -34,6 +35,7 @@ const AT_ONCE_MAX: u32 = 3;
 
 /// A call to be made.
 pub(crate) struct Errand {
+    /// Of a write that is one of several sorts: a batch of this one.
     pub method: Method,
     pub request: Bytes,
     pub place: Place,
@@ -163,6 +165,14 @@ impl Inner {
     async fn attempt(&self, target: &Target, errand: &Errand, until: Instant) -> Result<Bytes, Failure> {
         if errand.gathered && !target.alone {
             return target.node.lane(target.route).debit(errand.request.clone(), until).await;
+        }
+        if errand.method == Method::WriteBatch {
+            let (lane, alone) = (target.node.lane(target.route), [errand.request.clone()]);
+            let results = lane.batch(Sort::Mixed, &alone, until).await?;
+            return results
+                .into_iter()
+                .next()
+                .map_or(Err(Failure::undecodable()), |own| Sort::Mixed.outcome(own));
         }
         let (node, request) = (&target.node, errand.request.clone());
         call(&*self.carrier, &node.address, errand.method, target.route, request, until).await

@@ -1,8 +1,8 @@
-//! Debits as they come, over one gRPC stream to each node: the least work for each debit.
+//! Writes as they come, over one gRPC stream to each node: the least work for each.
 //!
-//! A stream only makes the first attempt of a debit. What it leaves open (it breaks, or its node refuses
-//! for now) is pursued by single calls under the same key, like any other debit. So a stream may break at
-//! any time; the next debits open another.
+//! A stream only makes the first attempt of a write. What it leaves open (it breaks, or its node refuses
+//! for now) is pursued by single calls under the same key, like any other write. So a stream may break at
+//! any time; the next writes open another.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,43 +16,43 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use crate::call::Method;
 use crate::carrier::Carrier;
 use crate::client::Inner;
 use crate::failure::{Failure, Origin};
 use crate::place::Place;
 use crate::pursue::Started;
-use crate::wire;
+use crate::wire::{self, Sort};
 
-/// Debits of one caller's stream under way at once; as many as a node takes from one stream.
+/// Writes of one caller's stream under way at once; as many as a node takes from one stream.
 pub(crate) const UNDER_WAY_MAX: usize = 1_024;
 
 /// What the first attempt came to; `None`: it was not made.
 pub(crate) type FirstAnswer = Option<Result<Bytes, Failure>>;
 
-/// A debit on its way to a stream.
+/// A write on its way to a stream.
 struct Piped {
-    debit: Bytes,
+    write: Bytes,
     answer: oneshot::Sender<FirstAnswer>,
 }
 
 /// The streams of one caller, by the addresses of the nodes.
 pub(crate) struct Pipes {
+    sort: Sort,
     pipes: BTreeMap<Arc<str>, mpsc::Sender<Piped>>,
 }
 
 impl Pipes {
-    pub(crate) fn new() -> Pipes {
-        Pipes { pipes: BTreeMap::new() }
+    pub(crate) fn new(sort: Sort) -> Pipes {
+        Pipes { sort, pipes: BTreeMap::new() }
     }
 
-    /// Puts a debit on the stream to its shard's leader, or to any node. Debits for one node go out in
+    /// Puts a write on the stream to its shard's leader, or to any node. Writes for one node go out in
     /// the order of these calls.
-    pub(crate) fn start(&mut self, inner: &Inner, debit: Bytes, place: Place) -> Started {
+    pub(crate) fn start(&mut self, inner: &Inner, write: Bytes, place: Place) -> Started {
         let target = inner.target(place, None);
         let (sender, answer) = oneshot::channel();
         let address = &target.node.address;
-        let mut piped = Piped { debit, answer: sender };
+        let mut piped = Piped { write, answer: sender };
         if let Some(pipe) = self.pipes.get(address) {
             match pipe.try_send(piped) {
                 Ok(()) => return Started { target, answer },
@@ -65,14 +65,15 @@ impl Pipes {
             }
         }
         // There is none, or it broke: a new one.
-        let (pipe, debits) = mpsc::channel(UNDER_WAY_MAX);
+        let (pipe, writes) = mpsc::channel(UNDER_WAY_MAX);
         let opener = Opener {
+            sort: self.sort,
             carrier: inner.carrier.clone(),
             address: address.clone(),
             detail: inner.options.detail,
             wait: inner.options.attempt,
         };
-        tokio::spawn(opener.run(debits));
+        tokio::spawn(opener.run(writes));
         let _ = pipe.try_send(piped);
         self.pipes.insert(address.clone(), pipe);
         Started { target, answer }
@@ -81,6 +82,7 @@ impl Pipes {
 
 /// Opens one stream, and serves it.
 struct Opener {
+    sort: Sort,
     carrier: Arc<dyn Carrier>,
     address: Arc<str>,
     detail: ReceiptDetail,
@@ -88,13 +90,14 @@ struct Opener {
 }
 
 impl Opener {
-    async fn run(self, mut debits: mpsc::Receiver<Piped>) {
+    async fn run(self, mut writes: mpsc::Receiver<Piped>) {
         let (requests, outbound) = mpsc::channel(UNDER_WAY_MAX);
-        let opening = timeout(self.wait, self.carrier.open(&self.address, Method::DebitStream, outbound));
+        let opening = timeout(self.wait, self.carrier.open(&self.address, self.sort.stream(), outbound));
         let why = match opening.await {
             Ok(Ok(answers)) => {
-                let mut stream = Stream { detail: self.detail, sequence: 0, waiting: BTreeMap::new() };
-                let failure = stream.serve(requests, &mut debits, answers).await;
+                let (sort, detail) = (self.sort, self.detail);
+                let mut stream = Stream { sort, detail, sequence: 0, waiting: BTreeMap::new() };
+                let failure = stream.serve(requests, &mut writes, answers).await;
                 tracing::debug!(address = %self.address, failure = %failure.denial, "a stream ended");
                 for (_, answer) in stream.waiting {
                     let _ = answer.send(Some(Err(failure.clone())));
@@ -106,8 +109,8 @@ impl Opener {
             Ok(Err(status)) => Some(Failure::unsent(Origin::NotSent, status.message())),
             Err(_) => Some(Failure::unsent(Origin::NotSent, "the stream was not opened in time")),
         };
-        debits.close();
-        while let Some(piped) = debits.recv().await {
+        writes.close();
+        while let Some(piped) = writes.recv().await {
             let _ = piped.answer.send(why.clone().map(Err));
         }
     }
@@ -115,17 +118,18 @@ impl Opener {
 
 /// A stream that is open.
 struct Stream {
+    sort: Sort,
     detail: ReceiptDetail,
     sequence: u64,
     waiting: BTreeMap<u64, oneshot::Sender<FirstAnswer>>,
 }
 
 impl Stream {
-    /// Debits out, results in, until the caller has no more and all is answered, or the stream breaks.
+    /// Writes out, results in, until the caller has no more and all is answered, or the stream breaks.
     async fn serve(
         &mut self,
         requests: mpsc::Sender<Bytes>,
-        debits: &mut mpsc::Receiver<Piped>,
+        writes: &mut mpsc::Receiver<Piped>,
         mut answers: BoxStream<'static, Result<Bytes, Status>>,
     ) -> Failure {
         let mut requests = Some(requests);
@@ -136,7 +140,7 @@ impl Stream {
                     Some(Ok(response)) => match wire::stream_response(response) {
                         Ok((number, result)) => {
                             if let Some(answer) = self.waiting.remove(&number) {
-                                let _ = answer.send(Some(wire::outcome(result)));
+                                let _ = answer.send(Some(self.sort.outcome(result)));
                             }
                         }
                         Err(failure) => return failure,
@@ -144,11 +148,11 @@ impl Stream {
                     Some(Err(status)) => return Failure::from_status(&status),
                     None => return Failure::from_status(&Status::unavailable("the stream ended")),
                 },
-                piped = debits.recv(), if requests.is_some() && self.waiting.len() < UNDER_WAY_MAX => {
+                piped = writes.recv(), if requests.is_some() && self.waiting.len() < UNDER_WAY_MAX => {
                     match (piped, &requests) {
                         (Some(piped), Some(requests)) => {
                             self.sequence += 1;
-                            let request = wire::stream_request(self.sequence, &piped.debit, self.detail);
+                            let request = wire::stream_request(self.sequence, &piped.write, self.detail);
                             self.waiting.insert(self.sequence, piped.answer);
                             // There is room for as many as may wait. A stream that is gone says so above.
                             let _ = requests.try_send(request);

@@ -1,6 +1,8 @@
-//! Batches and streams of debits, put together from parts that are encoded already, and taken apart
-//! without decoding them: each caller encodes its debit and decodes its result in its own task, and what
-//! gathers them only copies bytes.
+//! Batches and streams, put together from parts that are encoded already, and taken apart without
+//! decoding them: each caller encodes its write and decodes its result in its own task, and what gathers
+//! them only copies bytes.
+//!
+//! Batches of debits and those of several sorts have the same field numbers: only results differ.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -9,17 +11,20 @@ use prost::encoding::{
 };
 use purser_proto::v1::{self, ReceiptDetail};
 
+use crate::call::Method;
 use crate::failure::Failure;
 
 /// Field numbers of the contract's `batch.proto`.
 mod tag {
-    pub const BATCH_DEBITS: u32 = 1;
+    pub const BATCH_WRITES: u32 = 1;
     pub const BATCH_DETAIL: u32 = 2;
     pub const BATCH_RESULTS: u32 = 1;
     pub const RESULT_APPLIED: u32 = 1;
     pub const RESULT_REFUSED: u32 = 2;
+    /// Of a `WriteResult`: the answers that are no debit's.
+    pub const RESULT_SORTS: std::ops::RangeInclusive<u32> = 3..=8;
     pub const STREAM_SEQUENCE: u32 = 1;
-    pub const STREAM_DEBIT: u32 = 2;
+    pub const STREAM_WRITE: u32 = 2;
     pub const STREAM_RESULT: u32 = 2;
     pub const STREAM_DETAIL: u32 = 3;
 }
@@ -27,18 +32,66 @@ mod tag {
 /// Bytes that a field's tag and length take at most.
 const FIELD_HEAD_BYTES_MAX: usize = 12;
 
-/// A `DebitBatchRequest` of these debits.
-pub(crate) fn batch(debits: &[Bytes], detail: ReceiptDetail) -> Bytes {
-    let bytes: usize = debits.iter().map(|debit| debit.len() + FIELD_HEAD_BYTES_MAX).sum();
+/// What is sent together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sort {
+    /// Debits alone: each a `DebitRequest`, answered by a `DebitResponse`.
+    Debits,
+    /// Writes of several sorts: each a `WriteRequest`, answered by a `WriteResult`.
+    Mixed,
+}
+
+impl Sort {
+    /// The method that takes a batch.
+    pub(crate) fn batch(self) -> Method {
+        match self {
+            Sort::Debits => Method::DebitBatch,
+            Sort::Mixed => Method::WriteBatch,
+        }
+    }
+
+    /// The method that takes a stream.
+    pub(crate) fn stream(self) -> Method {
+        match self {
+            Sort::Debits => Method::DebitStream,
+            Sort::Mixed => Method::WriteStream,
+        }
+    }
+
+    /// What a result says: an encoded answer, or why there is none.
+    pub(crate) fn outcome(self, result: Bytes) -> Result<Bytes, Failure> {
+        let (mut rest, mut outcome) = (result.clone(), Err(Failure::undecodable()));
+        while let Some(field) = next_field(&mut rest)? {
+            match (self, field) {
+                (_, Field::Bytes(tag::RESULT_REFUSED, refusal)) => {
+                    let refusal = v1::Refusal::decode(refusal).map_err(|_| Failure::undecodable())?;
+                    outcome = Err(Failure::from_refusal(refusal));
+                }
+                (Sort::Debits, Field::Bytes(tag::RESULT_APPLIED, response)) => outcome = Ok(response),
+                (Sort::Mixed, Field::Bytes(number, _))
+                    if number == tag::RESULT_APPLIED || tag::RESULT_SORTS.contains(&number) =>
+                {
+                    outcome = Ok(result.clone());
+                }
+                _ => {}
+            }
+        }
+        outcome
+    }
+}
+
+/// A `DebitBatchRequest` or `WriteBatchRequest` of these.
+pub(crate) fn batch(writes: &[Bytes], detail: ReceiptDetail) -> Bytes {
+    let bytes: usize = writes.iter().map(|write| write.len() + FIELD_HEAD_BYTES_MAX).sum();
     let mut request = BytesMut::with_capacity(bytes + FIELD_HEAD_BYTES_MAX);
-    for debit in debits {
-        put_bytes(&mut request, tag::BATCH_DEBITS, debit);
+    for write in writes {
+        put_bytes(&mut request, tag::BATCH_WRITES, write);
     }
     put_number(&mut request, tag::BATCH_DETAIL, detail as u64);
     request.freeze()
 }
 
-/// The results of a `DebitBatchResponse`, each an encoded `DebitResult`.
+/// The results of a batch, each an encoded `DebitResult` or `WriteResult`.
 pub(crate) fn results(mut response: Bytes) -> Result<Vec<Bytes>, Failure> {
     let mut results = Vec::new();
     while let Some(field) = next_field(&mut response)? {
@@ -49,32 +102,16 @@ pub(crate) fn results(mut response: Bytes) -> Result<Vec<Bytes>, Failure> {
     Ok(results)
 }
 
-/// What a `DebitResult` says: an encoded `DebitResponse`, or why there is none.
-pub(crate) fn outcome(mut result: Bytes) -> Result<Bytes, Failure> {
-    let mut outcome = Err(Failure::undecodable());
-    while let Some(field) = next_field(&mut result)? {
-        match field {
-            Field::Bytes(tag::RESULT_APPLIED, response) => outcome = Ok(response),
-            Field::Bytes(tag::RESULT_REFUSED, refusal) => {
-                let refusal = v1::Refusal::decode(refusal).map_err(|_| Failure::undecodable())?;
-                outcome = Err(Failure::from_refusal(refusal));
-            }
-            _ => {}
-        }
-    }
-    outcome
-}
-
-/// A `DebitStreamRequest` of this debit.
-pub(crate) fn stream_request(sequence: u64, debit: &Bytes, detail: ReceiptDetail) -> Bytes {
-    let mut request = BytesMut::with_capacity(debit.len() + 3 * FIELD_HEAD_BYTES_MAX);
+/// A `DebitStreamRequest` or `WriteStreamRequest` of this.
+pub(crate) fn stream_request(sequence: u64, write: &Bytes, detail: ReceiptDetail) -> Bytes {
+    let mut request = BytesMut::with_capacity(write.len() + 3 * FIELD_HEAD_BYTES_MAX);
     put_number(&mut request, tag::STREAM_SEQUENCE, sequence);
-    put_bytes(&mut request, tag::STREAM_DEBIT, debit);
+    put_bytes(&mut request, tag::STREAM_WRITE, write);
     put_number(&mut request, tag::STREAM_DETAIL, detail as u64);
     request.freeze()
 }
 
-/// The number and the encoded `DebitResult` of a `DebitStreamResponse`.
+/// The number and the encoded result of a `DebitStreamResponse` or `WriteStreamResponse`.
 pub(crate) fn stream_response(mut response: Bytes) -> Result<(u64, Bytes), Failure> {
     let (mut sequence, mut result) = (0, Bytes::new());
     while let Some(field) = next_field(&mut response)? {
@@ -165,7 +202,7 @@ mod tests {
         let response =
             v1::DebitBatchResponse { results: vec![applied("5"), refused("WALLET_FROZEN"), applied("7")] };
         let parts = results(encoded(&response)).expect("results");
-        let told: Vec<_> = parts.into_iter().map(outcome).collect();
+        let told: Vec<_> = parts.into_iter().map(|part| Sort::Debits.outcome(part)).collect();
         let amount = |part: &Result<Bytes, Failure>| {
             v1::DebitResponse::decode(part.clone().expect("applied")).expect("a response").amount
         };
@@ -176,11 +213,52 @@ mod tests {
 
     #[test]
     fn a_result_that_says_nothing_or_is_cut_off_is_not_taken_for_an_answer() {
-        assert!(outcome(Bytes::new()).is_err());
+        assert!(Sort::Debits.outcome(Bytes::new()).is_err());
         let whole = encoded(&applied("5"));
-        assert!(outcome(whole.slice(..whole.len() - 1)).is_err());
+        assert!(Sort::Debits.outcome(whole.slice(..whole.len() - 1)).is_err());
         let response = encoded(&v1::DebitBatchResponse { results: vec![applied("5")] });
         assert!(results(response.slice(..response.len() - 1)).is_err());
+    }
+
+    #[test]
+    fn writes_of_several_sorts_go_the_same_way_and_their_results_come_apart_whole() {
+        use v1::write_result::Outcome;
+        let hold = v1::HoldRequest { customer: "acme".to_owned(), ..Default::default() };
+        let writes: Vec<v1::WriteRequest> = vec![debit("acme").into(), hold.into()];
+        let parts: Vec<Bytes> = writes.iter().map(encoded).collect();
+        let request = v1::WriteBatchRequest { writes: writes.clone(), detail: ReceiptDetail::Brief.into() };
+        assert_eq!(v1::WriteBatchRequest::decode(batch(&parts, ReceiptDetail::Brief)), Ok(request));
+        let whole = v1::WriteStreamRequest {
+            sequence: 7,
+            write: Some(writes[1].clone()),
+            detail: ReceiptDetail::Full.into(),
+        };
+        assert_eq!(
+            v1::WriteStreamRequest::decode(stream_request(7, &parts[1], ReceiptDetail::Full)),
+            Ok(whole)
+        );
+
+        let outcomes = [
+            Outcome::Debited(v1::DebitResponse { amount: "5".to_owned(), ..Default::default() }),
+            Outcome::Held(v1::HoldResponse::default()),
+            Outcome::Extended(v1::ExtendHoldResponse::default()),
+            Outcome::Captured(v1::CaptureResponse::default()),
+            Outcome::Released(v1::ReleaseResponse::default()),
+            Outcome::Granted(v1::GrantResponse::default()),
+            Outcome::Refunded(v1::RefundResponse::default()),
+        ];
+        let results = outcomes.map(|outcome| v1::WriteResult { outcome: Some(outcome) });
+        for result in &results {
+            let told = Sort::Mixed.outcome(encoded(result)).expect("applied");
+            assert_eq!(v1::WriteResult::decode(told).as_ref(), Ok(result));
+        }
+        let no = v1::Refusal { reason: "HOLD_CLOSED".to_owned(), ..Default::default() };
+        let no = encoded(&v1::WriteResult { outcome: Some(Outcome::Refused(no)) });
+        let failure = Sort::Mixed.outcome(no).expect_err("refused");
+        assert_eq!(failure.denial.reason, v1::Reason::HoldClosed);
+        assert!(Sort::Mixed.outcome(Bytes::new()).is_err());
+        // A sort of answer that this build does not know.
+        assert!(Sort::Mixed.outcome(Bytes::from_static(&[0x7a, 0])).is_err());
     }
 
     #[test]
@@ -194,6 +272,6 @@ mod tests {
         assert_eq!(v1::DebitStreamRequest::decode(request), Ok(whole));
         let response = v1::DebitStreamResponse { sequence: 9, result: Some(applied("5")) };
         let (sequence, result) = stream_response(encoded(&response)).expect("a response");
-        assert_eq!((sequence, outcome(result).is_ok()), (9, true));
+        assert_eq!((sequence, Sort::Debits.outcome(result).is_ok()), (9, true));
     }
 }

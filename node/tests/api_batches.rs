@@ -12,9 +12,9 @@ use node_support::{
     Running, SECOND, T0, asset, at, create_request, debit_request, expiring, fresh_key, grant_request, pair,
     reason, tranche, unserved,
 };
-use purser_node::api::batch::DEBITS_MAX;
+use purser_node::api::batch::WRITES_MAX;
 use purser_node::api::forward::Route;
-use purser_node::api::stream::DEBITS_HELD_MAX;
+use purser_node::api::stream::WRITES_HELD_MAX;
 use purser_node::config::Config;
 use purser_node::server;
 use purser_node::shard::QUEUE_COMMANDS_MAX;
@@ -200,14 +200,14 @@ async fn eight_thousand_debits_go_in_one_call_and_not_one_more_or_none() {
         (0..count).map(|number| debit_request(&customers[number % 40], "main", "1")).collect()
     };
 
-    let results = batch(&mut node, debits(DEBITS_MAX)).await;
+    let results = batch(&mut node, debits(WRITES_MAX)).await;
 
-    assert_eq!(results.len(), DEBITS_MAX);
+    assert_eq!(results.len(), WRITES_MAX);
     for (number, result) in results.iter().enumerate() {
         // The n-th debit of each customer leaves 1000 - n.
         assert_eq!(told(result), (999 - number / 40).to_string());
     }
-    let refused = node.ledger.debit_batch(full(debits(DEBITS_MAX + 1))).await.expect_err("too many");
+    let refused = node.ledger.debit_batch(full(debits(WRITES_MAX + 1))).await.expect_err("too many");
     assert_eq!(reason(&refused), "LIMIT_EXCEEDED");
     let refused = node.ledger.debit_batch(full(Vec::new())).await.expect_err("none");
     assert_eq!(reason(&refused), "INVALID_ARGUMENT");
@@ -321,7 +321,7 @@ async fn of_a_batch_that_does_not_fit_into_the_queue_only_the_end_is_refused() {
     let request = |count: usize| {
         full((0..count).map(|number| debit_request(customers[number % 3], "main", "1")).collect())
     };
-    let (first, second) = (request(DEBITS_MAX), request(5_000));
+    let (first, second) = (request(WRITES_MAX), request(5_000));
 
     let (first, second) = tokio::join!(
         node.node().api.debit_batch(&first, Route::Direct),
@@ -330,7 +330,7 @@ async fn of_a_batch_that_does_not_fit_into_the_queue_only_the_end_is_refused() {
 
     let (first, second) = (first.expect("results").results, second.expect("results").results);
     all_applied(&first);
-    let fits = QUEUE_COMMANDS_MAX - DEBITS_MAX;
+    let fits = QUEUE_COMMANDS_MAX - WRITES_MAX;
     all_applied(&second[..fits]);
     for result in &second[fits..] {
         assert_eq!(refusal(result).reason, "UNAVAILABLE");
@@ -338,7 +338,7 @@ async fn of_a_batch_that_does_not_fit_into_the_queue_only_the_end_is_refused() {
     }
     // The places came back: a batch as long as any is taken whole.
     let again =
-        node.node().api.debit_batch(&request(DEBITS_MAX), Route::Direct).await.expect("results").results;
+        node.node().api.debit_batch(&request(WRITES_MAX), Route::Direct).await.expect("results").results;
     all_applied(&again);
     node.close().await.expect("closed");
 }
@@ -469,16 +469,16 @@ async fn a_stream_reads_no_further_ahead_than_its_bound() {
     let mut responses = Box::pin(node.node().api.debit_stream(requests, true));
 
     let mut furthest = 0;
-    for answered in 0..4 * DEBITS_HELD_MAX {
+    for answered in 0..4 * WRITES_HELD_MAX {
         let response = responses.next().await.expect("no end").expect("a result");
         assert_eq!(response.sequence, answered as u64);
         // This answer is out; those read and not answered are held.
         let held = read.load(Ordering::Relaxed) - (answered + 1);
-        assert!(held <= DEBITS_HELD_MAX, "{held} after {answered}");
+        assert!(held <= WRITES_HELD_MAX, "{held} after {answered}");
         furthest = furthest.max(held);
     }
 
-    assert!(furthest > DEBITS_HELD_MAX / 2, "it does read ahead: {furthest}");
+    assert!(furthest > WRITES_HELD_MAX / 2, "it does read ahead: {furthest}");
     drop(responses);
     node.close().await.expect("closed");
 }

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use node_support::{create_request, debit_request, grant_request, pair, purser, reason, tranche};
+use node_support::{
+    create_request, debit_request, grant_request, hold_request, pair, purser, reason, tranche,
+};
 use purser_node::config::Config;
 use purser_node::server::{Listeners, Server};
 use purser_proto::v1;
@@ -175,6 +177,40 @@ async fn any_node_answers_for_every_customer() {
 }
 
 /// Provokes: NOT_LEADER
+#[tokio::test(flavor = "multi_thread")]
+async fn any_node_takes_writes_of_several_sorts_for_all_shards_and_hands_them_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let members = three(folder.path()).await;
+    let customers: Vec<_> = (0..12).map(|n| format!("customer-{n}")).collect();
+    for customer in &customers {
+        with_credits(&mut members[0].ledger().await, customer, "100").await;
+    }
+    for (member, left) in members.iter().zip(["66", "32", "INSUFFICIENT_CREDITS"]) {
+        let writes = |customer: &String| -> [v1::WriteRequest; 2] {
+            [hold_request(customer, "main", "4").into(), debit_request(customer, "main", "30").into()]
+        };
+        let request = v1::WriteBatchRequest {
+            writes: customers.iter().flat_map(writes).collect(),
+            ..Default::default()
+        };
+        let results = member.ledger().await.write_batch(request).await.expect("results").into_inner().results;
+        assert_eq!(results.len(), 24);
+        for pair in results.chunks(2) {
+            use v1::write_result::Outcome;
+            assert!(matches!(pair[0].outcome, Some(Outcome::Held(_))), "{:?}", pair[0]);
+            let told = match pair[1].outcome.as_ref().expect("an outcome") {
+                Outcome::Debited(debited) => &debited.remaining,
+                Outcome::Refused(refusal) => &refusal.reason,
+                other => panic!("of another sort: {other:?}"),
+            };
+            assert_eq!(told, left);
+        }
+    }
+    for member in members {
+        member.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_routes_by_itself_is_told_who_leads() {
     let folder = tempfile::tempdir().expect("a folder");

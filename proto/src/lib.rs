@@ -24,3 +24,19 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 
 /// What `google.rpc.ErrorInfo.domain` says in every refusal of Purser.
 pub const ERROR_DOMAIN: &str = "purser";
+
+/// Writes go into batches and streams of several sorts.
+macro_rules! writes {
+    ($($sort:ident($request:ident)),+ $(,)?) => {
+        $(impl From<v1::$request> for v1::WriteRequest {
+            fn from(request: v1::$request) -> v1::WriteRequest {
+                v1::WriteRequest { write: Some(v1::write_request::Write::$sort(request)) }
+            }
+        })+
+    };
+}
+
+writes! {
+    Debit(DebitRequest), Hold(HoldRequest), ExtendHold(ExtendHoldRequest), Capture(CaptureRequest),
+    Release(ReleaseRequest), Grant(GrantRequest), Refund(RefundRequest),
+}

@@ -18,7 +18,7 @@ const PATH_SERVICE_METHOD: i32 = 2;
 
 /// Responses that are about a server or the cluster and not about a shard, and those that carry many
 /// answers, each with its own receipt.
-const WITHOUT_STAMP: [&str; 8] = [
+const WITHOUT_STAMP: [&str; 10] = [
     "GetClockResponse",
     "AdvanceClockResponse",
     "GetNodeResponse",
@@ -27,6 +27,8 @@ const WITHOUT_STAMP: [&str; 8] = [
     "GetStatusResponse",
     "DebitBatchResponse",
     "DebitStreamResponse",
+    "WriteBatchResponse",
+    "WriteStreamResponse",
 ];
 
 fn own_files() -> Vec<FileDescriptorProto> {

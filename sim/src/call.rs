@@ -189,3 +189,40 @@ macro_rules! calls {
 }
 
 for_each_call!(calls);
+
+/// Writes that may be sent together, and what they are answered.
+macro_rules! together {
+    ($($sort:ident: $done:ident),+ $(,)?) => {
+        impl Request {
+            /// The same as a write of a batch, if it may be sent in one.
+            pub fn together(&self) -> Option<v1::WriteRequest> {
+                match self {
+                    $(Request::$sort(own) => Some(own.clone().into()),)+
+                    _ => None,
+                }
+            }
+        }
+
+        impl From<v1::WriteRequest> for Request {
+            fn from(request: v1::WriteRequest) -> Request {
+                match request.write.expect("callers send what is well formed") {
+                    $(v1::write_request::Write::$sort(own) => Request::$sort(own),)+
+                }
+            }
+        }
+
+        impl From<v1::WriteResult> for Response {
+            fn from(result: v1::WriteResult) -> Response {
+                match result.outcome.expect("an answer") {
+                    $(v1::write_result::Outcome::$done(own) => Response::$sort(own),)+
+                    v1::write_result::Outcome::Refused(refusal) => panic!("not an answer: {refusal:?}"),
+                }
+            }
+        }
+    };
+}
+
+together! {
+    Debit: Debited, Hold: Held, ExtendHold: Extended, Capture: Captured, Release: Released, Grant: Granted,
+    Refund: Refunded,
+}

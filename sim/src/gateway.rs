@@ -1,6 +1,7 @@
 //! A caller that goes through the client library, as a gateway does. What the library sends is kept
 //! like what other callers send; what it tells the gateway is kept beside it.
 
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,7 +99,16 @@ macro_rules! asking {
 
 for_each_call!(asking);
 
-/// The library's way to the network. Keeps every attempt, each debit of a batch by itself.
+impl Gateway {
+    /// Asks for several writes in one call, and keeps what it is told of each. Returns those whose outcome
+    /// is unknown, as they were sent.
+    pub async fn ask_together(&self, writes: Vec<v1::WriteRequest>) -> Vec<Request> {
+        let outcomes = self.client.write_batch(writes.clone()).await;
+        writes.into_iter().zip(outcomes).filter_map(|(own, outcome)| self.told(outcome, own)).collect()
+    }
+}
+
+/// The library's way to the network. Keeps every attempt, each write of a batch by itself.
 struct Wire {
     line: Arc<Line>,
     number: u64,
@@ -150,8 +160,32 @@ fn requests_in(method: Method, request: &Bytes) -> Vec<Request> {
             }
             batch.debits.into_iter().map(Request::Debit).collect()
         }
+        Method::WriteBatch => {
+            let batch = v1::WriteBatchRequest::decode(request.clone()).expect("the library's own bytes");
+            let requests: Vec<Request> = batch.writes.into_iter().map(Request::from).collect();
+            if requests.windows(2).any(|two| discriminant(&two[0]) != discriminant(&two[1])) {
+                mark("batch: several sorts");
+            }
+            requests
+        }
         _ => Request::decode(method.name(), request).into_iter().collect(),
     }
+}
+
+/// The results of a batch, each in its place.
+fn results_in(method: Method, answer: &Bytes) -> Option<std::vec::IntoIter<Answered>> {
+    let results: Vec<Answered> = match method {
+        Method::DebitBatch => {
+            let batch = v1::DebitBatchResponse::decode(answer.clone()).expect("the node's own bytes");
+            batch.results.into_iter().map(Answered::of_debit).collect()
+        }
+        Method::WriteBatch => {
+            let batch = v1::WriteBatchResponse::decode(answer.clone()).expect("the node's own bytes");
+            batch.results.into_iter().map(Answered::of_write).collect()
+        }
+        _ => return None,
+    };
+    Some(results.into_iter())
 }
 
 /// Requests under way. Those that the library gives up stay unknown.
@@ -165,14 +199,12 @@ struct Kept {
 impl Kept {
     fn note(&mut self, method: Method, answer: &Result<Bytes, Status>) {
         let requests = std::mem::take(&mut self.requests);
-        let batch = answer.as_ref().ok().filter(|_| method == Method::DebitBatch);
-        let mut results = batch.map(|bytes| {
-            let response = v1::DebitBatchResponse::decode(bytes.clone()).expect("the node's own bytes");
-            response.results.into_iter()
-        });
+        let mut results = answer.as_ref().ok().and_then(|bytes| results_in(method, bytes));
         for request in requests {
             let answer = match (&mut results, answer) {
-                (Some(results), _) => Answered::of_result(results.next()),
+                (Some(results), _) => {
+                    results.next().unwrap_or_else(|| Answered::Unknown("no result".to_owned()))
+                }
                 (None, Ok(bytes)) => Answered::of(request.decode_response(bytes)),
                 (None, Err(status)) => Answered::of(Err(status.clone())),
             };

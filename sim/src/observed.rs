@@ -66,18 +66,31 @@ impl Answered {
     }
 
     /// Like [`Answered::of`], for one debit of a batch.
-    pub fn of_result(result: Option<v1::DebitResult>) -> Answered {
+    pub fn of_debit(result: v1::DebitResult) -> Answered {
         use v1::debit_result::Outcome;
-        match result.and_then(|result| result.outcome) {
+        match result.outcome {
             Some(Outcome::Applied(response)) => Answered::Done(Box::new(Response::Debit(response))),
-            Some(Outcome::Refused(refusal)) => match refusal.reason.as_str() {
-                "UNAVAILABLE" | "NOT_LEADER" | "INTERNAL" => Answered::Unknown(refusal.message),
-                _ => Answered::Refused(Refused {
-                    reason: refusal.reason,
-                    metadata: refusal.metadata.into_iter().collect(),
-                }),
-            },
+            Some(Outcome::Refused(refusal)) => Answered::refused(refusal),
             None => Answered::Unknown("no result".to_owned()),
+        }
+    }
+
+    /// Like [`Answered::of`], for one write of a batch of several sorts.
+    pub fn of_write(result: v1::WriteResult) -> Answered {
+        match result.outcome {
+            Some(v1::write_result::Outcome::Refused(refusal)) => Answered::refused(refusal),
+            Some(_) => Answered::Done(Box::new(result.into())),
+            None => Answered::Unknown("no result".to_owned()),
+        }
+    }
+
+    fn refused(refusal: v1::Refusal) -> Answered {
+        match refusal.reason.as_str() {
+            "UNAVAILABLE" | "NOT_LEADER" | "INTERNAL" => Answered::Unknown(refusal.message),
+            _ => Answered::Refused(Refused {
+                reason: refusal.reason,
+                metadata: refusal.metadata.into_iter().collect(),
+            }),
         }
     }
 

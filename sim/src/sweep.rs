@@ -23,7 +23,7 @@ const FAULTS_MIN: u64 = 3;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
-const MARKS: [&str; 48] = [
+const MARKS: [&str; 49] = [
     "applied",
     "replayed",
     "read",
@@ -72,6 +72,7 @@ const MARKS: [&str; 48] = [
     "snapshot installed",
     "uncommitted entries truncated",
     "batch: several debits",
+    "batch: several sorts",
 ];
 
 /// Which seeds, and how.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use purser_node::cluster::{NodeId, ShardMap};
 use purser_node::peer::Transport;
 
@@ -27,6 +27,8 @@ use crate::trace::now;
 const ATTEMPTS_OF_ALL_MAX: usize = 5_000;
 /// How often a request is sent before it is left for the end.
 const ATTEMPTS_MAX: u64 = 4;
+/// How often of a thousand times a gateway sends what it has to send at once in one call.
+const TOGETHER: u64 = 500;
 /// How long one attempt waits.
 const PATIENCE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3);
 /// How long the end gives one attempt, and how many of them it makes: what then has no answer never
@@ -217,7 +219,21 @@ impl Client {
     /// over.
     async fn ask(&mut self, requests: Vec<Request>) {
         if let Some(gateway) = &self.gateway {
-            let answers = join_all(requests.iter().map(|request| gateway.ask(request))).await;
+            // Several at once go in one call, as far as they may, or each by itself.
+            let together = requests.len() > 1 && self.dice.chance(TOGETHER);
+            let (mut writes, mut alone) = (Vec::new(), Vec::new());
+            for request in &requests {
+                match request.together().filter(|_| together) {
+                    Some(write) => writes.push(write),
+                    None => alone.push(request),
+                }
+            }
+            let (unknown, answers) = join(
+                gateway.ask_together(writes),
+                join_all(alone.into_iter().map(|request| gateway.ask(request))),
+            )
+            .await;
+            self.unknown.extend(unknown);
             self.unknown.extend(answers.into_iter().flatten());
             return;
         }

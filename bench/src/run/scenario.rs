@@ -103,7 +103,7 @@ pub struct LoadOptions {
 impl LoadOptions {
     /// Whether loads can be made of them.
     pub fn check(&self) -> anyhow::Result<()> {
-        let debits_max = purser_node::api::batch::DEBITS_MAX;
+        let debits_max = purser_node::api::batch::WRITES_MAX;
         anyhow::ensure!(
             self.batch_debits.iter().all(|debits| (2..=debits_max).contains(debits)),
             "--batch-debits: 2 to {debits_max} debits a call"

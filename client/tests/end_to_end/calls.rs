@@ -243,6 +243,60 @@ async fn debits_of_many_customers_in_one_list_reach_each_of_their_wallets() {
 }
 
 #[tokio::test]
+async fn a_list_and_a_stream_of_several_sorts_are_judged_in_their_order() {
+    use v1::write_result::Outcome as Told;
+    let node = Running::start().await;
+    let client = node.client().await;
+    wallet_with(&client, "acme", "100").await;
+    let grant = |amount: &str| v1::GrantRequest {
+        customer: "acme".to_owned(),
+        wallet: "main".to_owned(),
+        tranches: vec![v1::TrancheSpec {
+            amount: amount.to_owned(),
+            kind: v1::TrancheKind::Purchased.into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+
+    // 100 - 60 leaves 40; with 5 more 45 are enough, and then nothing is left.
+    let requests: Vec<v1::WriteRequest> = vec![
+        hold("acme", "60").into(),
+        debit("acme", "45").into(),
+        grant("5").into(),
+        debit("acme", "45").into(),
+        hold("acme", "1").into(),
+    ];
+    let outcomes = client.write_batch(requests).await;
+    assert_eq!(outcomes.iter().map(Outcome::http_status).collect::<Vec<_>>(), [200, 402, 200, 200, 402]);
+    let Outcome::Applied(v1::WriteResult { outcome: Some(Told::Held(held)) }) = &outcomes[0] else {
+        panic!("not held: {:?}", outcomes[0])
+    };
+    let Outcome::Applied(v1::WriteResult { outcome: Some(Told::Debited(spent)) }) = &outcomes[3] else {
+        panic!("not debited: {:?}", outcomes[3])
+    };
+    assert_eq!((held.remaining.as_str(), spent.remaining.as_str()), ("40", "0"));
+
+    let id = &held.hold.as_ref().expect("its state").hold_id;
+    let part = v1::CaptureRequest { keep_open: true, ..capture("acme", id, "10") };
+    let release =
+        v1::ReleaseRequest { customer: "acme".to_owned(), hold_id: id.clone(), ..Default::default() };
+    let movement_id = spent.receipt.as_ref().expect("a receipt").movement_ids[0].clone();
+    let refund = v1::RefundRequest {
+        customer: "acme".to_owned(),
+        movement_id,
+        amount: "20".to_owned(),
+        ..Default::default()
+    };
+    // 50 released and 20 refunded.
+    let requests: Vec<v1::WriteRequest> =
+        vec![part.into(), release.clone().into(), refund.into(), debit("acme", "70").into(), release.into()];
+    let outcomes: Vec<_> = client.write_stream(stream::iter(requests)).collect().await;
+    assert_eq!(outcomes.iter().map(Outcome::http_status).collect::<Vec<_>>(), [200, 200, 200, 200, 409]);
+    assert_eq!(available(&client, "acme").await, "0");
+}
+
+#[tokio::test]
 async fn debits_over_a_restart_are_each_applied_once_and_the_unknown_ones_are_resolved() {
     let mut node = Running::start().await;
     let client = node.client().await;

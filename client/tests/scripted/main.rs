@@ -2,6 +2,7 @@
 //! on demand.
 
 mod batching;
+mod mixed;
 mod outcomes;
 mod retries;
 mod routing;

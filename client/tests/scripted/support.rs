@@ -22,11 +22,11 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// One call as it came in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    /// `debit`, `debit_batch`, `debit_stream`, `get_balance`, `grant`.
+    /// `debit`, `debit_batch`, `debit_stream`, `write_batch`, `write_stream`, `get_balance`.
     pub method: &'static str,
     /// Whether the caller routes by itself.
     pub direct: bool,
-    /// The debits in it.
+    /// The debits in it; of what is no debit, what a debit shares with it.
     pub debits: Vec<v1::DebitRequest>,
 }
 
@@ -292,6 +292,13 @@ pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn as_refusal(status: &Status) -> v1::Refusal {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("scripts refuse with a reason");
+    let metadata: BTreeMap<_, _> = info.metadata.clone().into_iter().collect();
+    v1::Refusal { reason: info.reason.clone(), message: status.message().to_owned(), metadata }
+}
+
 #[derive(Clone)]
 struct Service(Arc<Script>);
 
@@ -310,15 +317,63 @@ impl Service {
         use v1::debit_result::Outcome;
         let outcome = match self.judge(debit).await {
             Ok(response) => Outcome::Applied(response),
-            Err(status) => {
-                let details = status.get_error_details();
-                let info = details.error_info().expect("scripts refuse with a reason");
-                let metadata: BTreeMap<_, _> = info.metadata.clone().into_iter().collect();
-                let (reason, message) = (info.reason.clone(), status.message().to_owned());
-                Outcome::Refused(v1::Refusal { reason, message, metadata })
-            }
+            Err(status) => Outcome::Refused(as_refusal(&status)),
         };
         v1::DebitResult { outcome: Some(outcome) }
+    }
+
+    /// What is applied tells its key: a debit by its asset, the others by their operation.
+    async fn write_result(&self, write: v1::WriteRequest) -> v1::WriteResult {
+        use v1::write_request::Write;
+        use v1::write_result::Outcome;
+        let debit = as_debit(&write);
+        let operation_id = debit.idempotency_key.clone();
+        let receipt = Some(v1::Receipt { operation_id, ..Default::default() });
+        let outcome = match (self.judge(debit).await, write.write.expect("a write")) {
+            (Err(status), _) => Outcome::Refused(as_refusal(&status)),
+            (Ok(response), Write::Debit(_)) => Outcome::Debited(response),
+            (_, Write::Hold(_)) => Outcome::Held(v1::HoldResponse { receipt, ..Default::default() }),
+            (_, Write::ExtendHold(_)) => {
+                Outcome::Extended(v1::ExtendHoldResponse { receipt, ..Default::default() })
+            }
+            (_, Write::Capture(_)) => {
+                Outcome::Captured(v1::CaptureResponse { receipt, ..Default::default() })
+            }
+            (_, Write::Release(_)) => {
+                Outcome::Released(v1::ReleaseResponse { receipt, ..Default::default() })
+            }
+            (_, Write::Grant(_)) => Outcome::Granted(v1::GrantResponse { receipt, ..Default::default() }),
+            (_, Write::Refund(_)) => Outcome::Refunded(v1::RefundResponse { receipt, ..Default::default() }),
+        };
+        v1::WriteResult { outcome: Some(outcome) }
+    }
+}
+
+/// What a write has in common with a debit: the script judges it as one.
+pub fn as_debit(write: &v1::WriteRequest) -> v1::DebitRequest {
+    use v1::write_request::Write;
+    macro_rules! shared {
+        ($own:expr) => {
+            v1::DebitRequest {
+                namespace: $own.namespace.clone(),
+                customer: $own.customer.clone(),
+                idempotency_key: $own.idempotency_key.clone(),
+                valid_until: $own.valid_until,
+                ..Default::default()
+            }
+        };
+        ($own:expr, reference) => {
+            v1::DebitRequest { reference: $own.reference.clone(), ..shared!($own) }
+        };
+    }
+    match write.write.as_ref().expect("a write") {
+        Write::Debit(own) => own.clone(),
+        Write::Hold(own) => shared!(own, reference),
+        Write::ExtendHold(own) => shared!(own),
+        Write::Capture(own) => shared!(own, reference),
+        Write::Release(own) => shared!(own, reference),
+        Write::Grant(own) => shared!(own),
+        Write::Refund(own) => shared!(own, reference),
     }
 }
 
@@ -339,6 +394,13 @@ service! {
     Ledger {
         create_wallet(CreateWalletRequest) -> CreateWalletResponse,
         get_wallet(GetWalletRequest) -> GetWalletResponse,
+        update_wallet(UpdateWalletRequest) -> UpdateWalletResponse,
+        close_wallet(CloseWalletRequest) -> CloseWalletResponse,
+        confirm_grant(ConfirmGrantRequest) -> ConfirmGrantResponse,
+        fail_grant(FailGrantRequest) -> FailGrantResponse,
+        void_grant(VoidGrantRequest) -> VoidGrantResponse,
+        refund(RefundRequest) -> RefundResponse,
+        adjust(AdjustRequest) -> AdjustResponse,
         list_wallets(ListWalletsRequest) -> ListWalletsResponse,
         freeze_wallet(FreezeWalletRequest) -> FreezeWalletResponse,
         grant(GrantRequest) -> GrantResponse,
@@ -391,6 +453,43 @@ service! {
                 service.note("debit_stream", &Request::new(()), vec![debit.clone()]);
                 let result = Some(service.result(debit).await);
                 Ok(v1::DebitStreamResponse { sequence: request.sequence, result })
+            }
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn write_batch(
+        &self,
+        request: Request<v1::WriteBatchRequest>,
+    ) -> Result<Response<v1::WriteBatchResponse>, Status> {
+        let writes = &request.get_ref().writes;
+        self.note("write_batch", &request, writes.iter().map(as_debit).collect());
+        let mut results = Vec::new();
+        for write in request.into_inner().writes {
+            results.push(self.write_result(write).await);
+        }
+        Ok(Response::new(v1::WriteBatchResponse { results }))
+    }
+
+    type WriteStreamStream = BoxStream<'static, Result<v1::WriteStreamResponse, Status>>;
+
+    async fn write_stream(
+        &self,
+        request: Request<Streaming<v1::WriteStreamRequest>>,
+    ) -> Result<Response<Self::WriteStreamStream>, Status> {
+        if !self.0.streams {
+            return Err(Status::unimplemented("no streams here"));
+        }
+        self.note("write_stream", &request, Vec::new());
+        let service = self.clone();
+        let answers = request.into_inner().then(move |request| {
+            let service = service.clone();
+            async move {
+                let request = request?;
+                let write = request.write.expect("a write");
+                service.note("write_stream", &Request::new(()), vec![as_debit(&write)]);
+                let result = Some(service.write_result(write).await);
+                Ok(v1::WriteStreamResponse { sequence: request.sequence, result })
             }
         });
         Ok(Response::new(answers.boxed()))

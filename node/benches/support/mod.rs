@@ -103,6 +103,7 @@ fn grant(customer: &str) -> Command<'_> {
         amount: Decimal::new(TRANCHE_CREDITS, 0).expect("an amount"),
         kind: TrancheKind::Purchased,
         priority,
+        pending: false,
         effective_at: None,
         expiry: Expiry::Never,
         scope: ChargeScope::Any,

@@ -207,6 +207,10 @@ impl Api {
                         let request = decode::<v1::DebitBatchRequest>(request)?;
                         Ok(Bytes::from(self.debit_batch(&request, route).await?.encode_to_vec()))
                     }
+                    "write_batch" => {
+                        let request = decode::<v1::WriteBatchRequest>(request)?;
+                        Ok(Bytes::from(self.write_batch(&request, route).await?.encode_to_vec()))
+                    }
                     "get_shard_map" => Ok(Bytes::from(self.shard_map().encode_to_vec())),
                     "node_status" => Ok(Bytes::from(self.node_status().encode_to_vec())),
                     _ => Err(Status::unimplemented(format!("this build knows no method {name}"))),

@@ -13,7 +13,7 @@ use tonic::Status;
 
 use super::refusal::{self, Pairs, malformed, refuse};
 use super::shape::Shape;
-use super::{Api, Written, commands, of_another_sort, pairs_of_wallet, render};
+use super::{Api, Full, Written, commands, of_another_sort, pairs_of_wallet, render};
 
 impl Api {
     /// Grants tranches.
@@ -22,8 +22,7 @@ impl Api {
         let Operation::Grant(grant) = command.operation.clone() else { return Err(of_another_sort()) };
         let customer = command.header.customer;
         let written = self.write(command).await?;
-        let tranches = self.granted(customer, &grant, &written)?;
-        Ok(v1::GrantResponse { receipt: written.receipt(), tranches })
+        self.granted(customer, &grant, &written, Full)
     }
 
     /// Makes a pending tranche spendable. Spans are counted from its effective time, if that lies ahead:
@@ -41,7 +40,7 @@ impl Api {
         let customer = command.header.customer;
         let written = self.write(command).await?;
         let tranche = Some(self.confirmed(customer, &confirm, &written)?);
-        Ok(v1::ConfirmGrantResponse { receipt: written.receipt(), tranche })
+        Ok(v1::ConfirmGrantResponse { receipt: written.receipt(Full), tranche })
     }
 
     /// Ends a pending tranche.
@@ -61,7 +60,7 @@ impl Api {
     async fn ended(&self, command: Command<'_>) -> Result<(Option<v1::Receipt>, String), Status> {
         let written = self.write(command).await?;
         let amount = render::sum_of(&written.applied.effect, &[MovementKind::Voided]);
-        Ok((written.receipt(), amount.ok_or_else(of_another_sort)?))
+        Ok((written.receipt(Full), amount.ok_or_else(of_another_sort)?))
     }
 
     /// The tranche that a request is about, as it stands now; `None` where nothing is found under its
@@ -82,13 +81,14 @@ impl Api {
         }
     }
 
-    /// The tranches of a grant as they stood after it, in the order of the request.
-    fn granted(
+    /// The answer to a grant: its tranches as they stood after it, in the order of the request.
+    pub(super) fn granted(
         &self,
         customer: Customer<'_>,
         grant: &Grant<'_>,
         written: &Written,
-    ) -> Result<Vec<v1::Tranche>, Status> {
+        detail: v1::ReceiptDetail,
+    ) -> Result<v1::GrantResponse, Status> {
         let Effect::Posted { movements, balances, .. } = &written.applied.effect else {
             return Err(of_another_sort());
         };
@@ -101,7 +101,7 @@ impl Api {
         let told = ids.into_iter().zip(rows).zip(&grant.tranches).map(|(((id, status), row), spec)| {
             render::tranche(grant.wallet, scale, &as_granted(id, row, status, spec))
         });
-        Ok(told.collect())
+        Ok(v1::GrantResponse { receipt: written.receipt(detail), tranches: told.collect() })
     }
 
     /// A tranche as it stood after its confirmation.

@@ -1,6 +1,5 @@
 //! Holds: placed, extended, captured, released, read.
 
-use purser_ledger::command::Command;
 use purser_ledger::ids::HoldId;
 use purser_ledger::query::{self, HoldView};
 use purser_proto::v1;
@@ -11,17 +10,43 @@ use super::reads::{asset_of, known, named, walk};
 use super::refusal::{self, malformed, refuse};
 use super::render::{self, AboutHold};
 use super::shape::Shape;
-use super::{Api, commands, of_another_sort, pairs_of_hold};
+use super::{Api, Full, Written, commands, of_another_sort, pairs_of_hold};
 
 /// Rows fetched at once on a walk.
 const CHUNK: usize = 256;
+
+/// Answers to commands about a hold.
+impl Written {
+    pub(super) fn held(&self, detail: v1::ReceiptDetail) -> Result<v1::HoldResponse, Status> {
+        let AboutHold { hold, remaining, .. } = self.about_hold()?;
+        Ok(v1::HoldResponse { receipt: self.receipt(detail), hold, remaining })
+    }
+
+    pub(super) fn extended(&self, detail: v1::ReceiptDetail) -> Result<v1::ExtendHoldResponse, Status> {
+        let AboutHold { hold, remaining, .. } = self.about_hold()?;
+        Ok(v1::ExtendHoldResponse { receipt: self.receipt(detail), hold, remaining })
+    }
+
+    pub(super) fn captured(&self, detail: v1::ReceiptDetail) -> Result<v1::CaptureResponse, Status> {
+        let AboutHold { hold, remaining, spent: amount, released } = self.about_hold()?;
+        Ok(v1::CaptureResponse { receipt: self.receipt(detail), hold, remaining, amount, released })
+    }
+
+    pub(super) fn released(&self, detail: v1::ReceiptDetail) -> Result<v1::ReleaseResponse, Status> {
+        let AboutHold { hold, remaining, released, .. } = self.about_hold()?;
+        Ok(v1::ReleaseResponse { receipt: self.receipt(detail), hold, remaining, released })
+    }
+
+    fn about_hold(&self) -> Result<AboutHold, Status> {
+        render::about_hold(&self.applied.effect).ok_or_else(of_another_sort)
+    }
+}
 
 impl Api {
     /// Sets credits aside.
     pub async fn hold(&self, request: &v1::HoldRequest) -> Result<v1::HoldResponse, Status> {
         let command = commands::hold(request, self.clock.now()).map_err(malformed)?;
-        let (receipt, AboutHold { hold, remaining, .. }) = self.about_hold(command).await?;
-        Ok(v1::HoldResponse { receipt, hold, remaining })
+        self.write(command).await?.held(Full)
     }
 
     /// Gives a hold more time.
@@ -30,29 +55,19 @@ impl Api {
         request: &v1::ExtendHoldRequest,
     ) -> Result<v1::ExtendHoldResponse, Status> {
         let command = commands::extend_hold(request, self.clock.now()).map_err(malformed)?;
-        let (receipt, AboutHold { hold, remaining, .. }) = self.about_hold(command).await?;
-        Ok(v1::ExtendHoldResponse { receipt, hold, remaining })
+        self.write(command).await?.extended(Full)
     }
 
     /// Spends what a hold has set aside.
     pub async fn capture(&self, request: &v1::CaptureRequest) -> Result<v1::CaptureResponse, Status> {
         let command = commands::capture(request, self.clock.now()).map_err(malformed)?;
-        let (receipt, AboutHold { hold, remaining, spent: amount, released }) =
-            self.about_hold(command).await?;
-        Ok(v1::CaptureResponse { receipt, hold, remaining, amount, released })
+        self.write(command).await?.captured(Full)
     }
 
     /// Gives back what a hold has set aside.
     pub async fn release(&self, request: &v1::ReleaseRequest) -> Result<v1::ReleaseResponse, Status> {
         let command = commands::release(request, self.clock.now()).map_err(malformed)?;
-        let (receipt, AboutHold { hold, remaining, released, .. }) = self.about_hold(command).await?;
-        Ok(v1::ReleaseResponse { receipt, hold, remaining, released })
-    }
-
-    async fn about_hold(&self, command: Command<'_>) -> Result<(Option<v1::Receipt>, AboutHold), Status> {
-        let written = self.write(command).await?;
-        let told = render::about_hold(&written.applied.effect).ok_or_else(of_another_sort)?;
-        Ok((written.receipt(), told))
+        self.write(command).await?.released(Full)
     }
 
     /// One hold.

@@ -61,6 +61,23 @@ about_customer! {
     VoidGrantRequest, RefundRequest, AdjustRequest,
 }
 
+/// A write that says nothing is about nobody.
+impl AboutCustomer for v1::WriteRequest {
+    fn customer(&self) -> (&str, &str) {
+        use v1::write_request::Write;
+        match &self.write {
+            Some(Write::Debit(own)) => own.customer(),
+            Some(Write::Hold(own)) => own.customer(),
+            Some(Write::ExtendHold(own)) => own.customer(),
+            Some(Write::Capture(own)) => own.customer(),
+            Some(Write::Release(own)) => own.customer(),
+            Some(Write::Grant(own)) => own.customer(),
+            Some(Write::Refund(own)) => own.customer(),
+            None => ("", ""),
+        }
+    }
+}
+
 impl AboutCustomer for v1::ExplainRequest {
     fn customer(&self) -> (&str, &str) {
         self.debit.as_ref().map_or(("", ""), |debit| debit.customer())

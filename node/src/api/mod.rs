@@ -10,6 +10,7 @@
 //! only unwrap requests and wrap responses, so that the simulation runs the same code.
 
 pub mod batch;
+mod batched;
 pub mod cluster;
 pub mod commands;
 mod corrections;
@@ -50,6 +51,7 @@ use forward::UNDER_WAY_MAX;
 use reads::AUDITS_MAX;
 use refusal::{Pairs, malformed, refuse};
 use stream::Drain;
+use v1::ReceiptDetail::Full;
 
 /// The API of one node.
 #[derive(Clone)]
@@ -72,8 +74,8 @@ struct Written {
 }
 
 impl Written {
-    fn receipt(&self) -> Option<v1::Receipt> {
-        Some(render::receipt(&self.applied, &self.witness, self.replayed))
+    fn receipt(&self, detail: v1::ReceiptDetail) -> Option<v1::Receipt> {
+        Some(render::receipt_in(detail, &self.applied, &self.witness, self.replayed))
     }
 
     fn debited(&self, detail: v1::ReceiptDetail) -> v1::DebitResponse {
@@ -188,7 +190,7 @@ impl Api {
     pub async fn debit(&self, request: &v1::DebitRequest) -> Result<v1::DebitResponse, Status> {
         let command = commands::debit(request, self.clock.now()).map_err(malformed)?;
         let written = self.write(command).await?;
-        Ok(written.debited(v1::ReceiptDetail::Full))
+        Ok(written.debited(Full))
     }
 
     /// The clock's state.

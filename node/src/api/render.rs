@@ -111,6 +111,19 @@ pub fn receipt(applied: &Applied, witness: &Witness, replayed: bool) -> v1::Rece
     }
 }
 
+/// What came of a write, in so much detail.
+pub fn receipt_in(
+    detail: v1::ReceiptDetail,
+    applied: &Applied,
+    witness: &Witness,
+    replayed: bool,
+) -> v1::Receipt {
+    match detail {
+        v1::ReceiptDetail::Brief => brief_receipt(applied, witness, replayed),
+        v1::ReceiptDetail::Unspecified | v1::ReceiptDetail::Full => receipt(applied, witness, replayed),
+    }
+}
+
 /// Whether the draws of such a movement stand in the receipt.
 fn is_told_by_draws(kind: MovementKind) -> bool {
     match kind {
@@ -157,10 +170,7 @@ pub fn debit(
     replayed: bool,
     detail: v1::ReceiptDetail,
 ) -> v1::DebitResponse {
-    let receipt = match detail {
-        v1::ReceiptDetail::Brief => brief_receipt(applied, witness, replayed),
-        v1::ReceiptDetail::Unspecified | v1::ReceiptDetail::Full => receipt(applied, witness, replayed),
-    };
+    let receipt = receipt_in(detail, applied, witness, replayed);
     let (amount, remaining, asset) = debited(&applied.effect);
     v1::DebitResponse { receipt: Some(receipt), amount, remaining, asset }
 }

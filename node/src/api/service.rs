@@ -46,6 +46,26 @@ macro_rules! unary {
                 let direct = route(&request) == Route::Direct;
                 Ok(Response::new(Api::debit_stream(self, request.into_inner(), direct).boxed()))
             }
+
+            async fn write_batch(
+                &self,
+                request: Request<v1::WriteBatchRequest>,
+            ) -> Result<Response<v1::WriteBatchResponse>, Status> {
+                let started = Instant::now();
+                let answer = self.write_batch(request.get_ref(), route(&request)).await;
+                observe("write_batch", started, &answer);
+                answer.map(Response::new)
+            }
+
+            type WriteStreamStream = BoxStream<'static, Result<v1::WriteStreamResponse, Status>>;
+
+            async fn write_stream(
+                &self,
+                request: Request<Streaming<v1::WriteStreamRequest>>,
+            ) -> Result<Response<Self::WriteStreamStream>, Status> {
+                let direct = route(&request) == Route::Direct;
+                Ok(Response::new(Api::write_stream(self, request.into_inner(), direct).boxed()))
+            }
         }
     };
 }

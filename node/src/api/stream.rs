@@ -1,13 +1,13 @@
-//! Debits on a stream: results come as they are known, those of one customer in their order.
+//! Writes on a stream: results come as they are known, those of one customer in their order.
 //!
 //! ```text
 //!   requests --> lane of the shard --> [one part of a lane under way] --> results
 //! ```
 //! The stream clocks itself as the batcher does: while a part of a lane is under way, what comes for
-//! that shard waits in the lane and makes the next part. So one customer's debits are judged and
+//! that shard waits in the lane and makes the next part. So one customer's writes are judged and
 //! answered in their order, and parts grow with the load.
 //!
-//! Bounds: what was read and has no answer handed out yet is at most [`DEBITS_HELD_MAX`] debits. A caller
+//! Bounds: what was read and has no answer handed out yet is at most [`WRITES_HELD_MAX`] writes. A caller
 //! that does not read its results is not read from.
 //!
 //! Ends: after a half-close, when everything is answered. When the node drains, what was read is
@@ -25,14 +25,14 @@ use tokio::sync::Notify;
 use tonic::Status;
 
 use super::Api;
-use super::batch::refused;
+use super::batched::{Batched, OnStream, refused};
 use super::forward::Route;
 use super::refusal::{malformed_field, unavailable};
 use crate::shard::ShardId;
 
-/// Most debits of one stream that were read and not answered: a few times what is under way at 100,000
+/// Most writes of one stream that were read and not answered: a few times what is under way at 100,000
 /// a second and a few milliseconds each.
-pub const DEBITS_HELD_MAX: usize = 1_024;
+pub const WRITES_HELD_MAX: usize = 1_024;
 /// Most requests read in one go.
 const READ_AT_ONCE_MAX: usize = 128;
 
@@ -72,8 +72,32 @@ impl Api {
     where
         R: Stream<Item = Result<v1::DebitStreamRequest, Status>> + Unpin + Send + 'static,
     {
+        self.stream::<v1::DebitRequest, R>(requests, direct)
+    }
+
+    /// Like [`Api::debit_stream`], writes of several sorts.
+    pub fn write_stream<R>(
+        &self,
+        requests: R,
+        direct: bool,
+    ) -> impl Stream<Item = Result<v1::WriteStreamResponse, Status>> + Send + 'static
+    where
+        R: Stream<Item = Result<v1::WriteStreamRequest, Status>> + Unpin + Send + 'static,
+    {
+        self.stream::<v1::WriteRequest, R>(requests, direct)
+    }
+
+    fn stream<W, R>(
+        &self,
+        requests: R,
+        direct: bool,
+    ) -> impl Stream<Item = Result<W::Answer, Status>> + Send + 'static
+    where
+        W: Batched,
+        R: Stream<Item = Result<W::Asked, Status>> + Unpin + Send + 'static,
+    {
         let drain = self.drain.clone();
-        let stream = Box::new(DebitStream {
+        let stream = Box::new(WriteStream::<W, R> {
             api: self.clone(),
             direct,
             requests: requests.ready_chunks(READ_AT_ONCE_MAX),
@@ -90,9 +114,12 @@ impl Api {
 }
 
 /// What waits for a part of its shard's lane that is under way.
-type Lane = VecDeque<v1::DebitStreamRequest>;
+type Lane<W> = VecDeque<OnStream<W>>;
 
-struct DebitStream<R: Stream> {
+/// The answers to a part of a shard's lane.
+type Part<W> = (ShardId, Vec<<W as Batched>::Answer>);
+
+struct WriteStream<W: Batched, R: Stream> {
     api: Api,
     /// Whether the caller routes by itself.
     direct: bool,
@@ -105,23 +132,24 @@ struct DebitStream<R: Stream> {
     /// Read, and not answered.
     held: usize,
     /// Each shard with a part under way.
-    lanes: BTreeMap<ShardId, Lane>,
-    under_way: FuturesUnordered<BoxFuture<'static, (ShardId, Vec<v1::DebitStreamResponse>)>>,
-    ready: VecDeque<v1::DebitStreamResponse>,
+    lanes: BTreeMap<ShardId, Lane<W>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Part<W>>>,
+    ready: VecDeque<W::Answer>,
 }
 
-enum Event {
-    Done(ShardId, Vec<v1::DebitStreamResponse>),
-    Read(Vec<Result<v1::DebitStreamRequest, Status>>),
+enum Event<W: Batched> {
+    Done(Part<W>),
+    Read(Vec<Result<W::Asked, Status>>),
     HalfClosed,
     Drained,
 }
 
-impl<R> DebitStream<R>
+impl<W, R> WriteStream<W, R>
 where
-    R: Stream<Item = Result<v1::DebitStreamRequest, Status>> + Unpin + Send + 'static,
+    W: Batched,
+    R: Stream<Item = Result<W::Asked, Status>> + Unpin + Send + 'static,
 {
-    async fn next(&mut self) -> Option<Result<v1::DebitStreamResponse, Status>> {
+    async fn next(&mut self) -> Option<Result<W::Answer, Status>> {
         loop {
             if let Some(response) = self.ready.pop_front() {
                 self.held -= 1;
@@ -130,19 +158,17 @@ where
             if !self.open && self.under_way.is_empty() {
                 return self.end.take().map(Err);
             }
-            let room = self.held + READ_AT_ONCE_MAX <= DEBITS_HELD_MAX;
-            let event = tokio::select! {
+            let room = self.held + READ_AT_ONCE_MAX <= WRITES_HELD_MAX;
+            let event: Event<W> = tokio::select! {
                 biased;
-                Some((shard, responses)) = self.under_way.next(), if !self.under_way.is_empty() => {
-                    Event::Done(shard, responses)
-                }
+                Some(part) = self.under_way.next(), if !self.under_way.is_empty() => Event::Done(part),
                 () = &mut self.drain, if self.open => Event::Drained,
                 read = self.requests.next(), if self.open && room => {
                     read.map_or(Event::HalfClosed, Event::Read)
                 }
             };
             match event {
-                Event::Done(shard, responses) => {
+                Event::Done((shard, responses)) => {
                     self.ready.extend(responses);
                     self.go_on(shard);
                 }
@@ -162,23 +188,24 @@ where
         self.end = Some(end);
     }
 
-    fn take_in(&mut self, requests: Vec<Result<v1::DebitStreamRequest, Status>>) {
-        let mut idle = BTreeMap::<ShardId, Lane>::new();
+    fn take_in(&mut self, requests: Vec<Result<W::Asked, Status>>) {
+        let mut idle = BTreeMap::<ShardId, Lane<W>>::new();
         for request in requests {
-            let request = match request {
-                Ok(request) => request,
+            let (sequence, request) = match request {
+                Ok(request) => W::asked(request),
                 Err(status) => {
                     self.close(status);
                     break;
                 }
             };
             self.held += 1;
-            let Some(debit) = &request.debit else {
-                let result = Some(refused(&malformed_field("debit", "required")));
-                self.ready.push_back(v1::DebitStreamResponse { sequence: request.sequence, result });
+            let Some(request) = request else {
+                let result = refused::<W>(&malformed_field(W::ONE, "required"));
+                self.ready.push_back(W::answer(sequence, result));
                 continue;
             };
-            let shard = self.api.place(&debit.namespace, &debit.customer);
+            let (namespace, customer) = request.write.customer();
+            let shard = self.api.place(namespace, customer);
             self.lanes.get_mut(&shard).unwrap_or_else(|| idle.entry(shard).or_default()).push_back(request);
         }
         for (shard, lane) in idle {
@@ -187,15 +214,15 @@ where
         }
     }
 
-    /// Sends the next part of a lane: as many debits as want the same detail. An empty lane goes.
+    /// Sends the next part of a lane: as many writes as want the same detail. An empty lane goes.
     fn go_on(&mut self, shard: ShardId) {
         let Some(lane) = self.lanes.get_mut(&shard) else { return };
         let Some(first) = lane.front() else {
             self.lanes.remove(&shard);
             return;
         };
-        let detail = first.detail();
-        let count = lane.iter().take_while(|request| request.detail() == detail).count();
+        let detail = first.detail;
+        let count = lane.iter().take_while(|request| request.detail == detail).count();
         let part: Vec<_> =
             if count == lane.len() { take(lane).into() } else { lane.drain(..count).collect() };
         let route = if self.direct { Route::Direct } else { Route::within(None) };
@@ -203,18 +230,15 @@ where
     }
 }
 
-async fn answer(
+async fn answer<W: Batched>(
     api: Api,
     shard: ShardId,
-    part: Vec<v1::DebitStreamRequest>,
+    part: Vec<OnStream<W>>,
     detail: v1::ReceiptDetail,
     route: Route,
-) -> (ShardId, Vec<v1::DebitStreamResponse>) {
-    let debits: Vec<_> = part.iter().filter_map(|request| request.debit.as_ref()).collect();
-    let results = api.debits_of_shard(shard, &debits, detail, route).await;
-    let responses = part.iter().zip(results).map(|(request, result)| v1::DebitStreamResponse {
-        sequence: request.sequence,
-        result: Some(result),
-    });
-    (shard, responses.collect())
+) -> Part<W> {
+    let writes: Vec<_> = part.iter().map(|request| &request.write).collect();
+    let results = api.writes_of_shard(shard, &writes, detail, route).await;
+    let answers = part.iter().zip(results).map(|(request, result)| W::answer(request.sequence, result));
+    (shard, answers.collect())
 }

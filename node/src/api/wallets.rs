@@ -5,7 +5,7 @@ use purser_proto::v1;
 use tonic::Status;
 
 use super::refusal::malformed;
-use super::{Api, commands, render};
+use super::{Api, Full, commands, render};
 
 impl Api {
     /// Creates a wallet.
@@ -54,6 +54,6 @@ impl Api {
     ) -> Result<(Option<v1::Receipt>, Option<v1::Wallet>), Status> {
         let customer = command.header.customer.id;
         let written = self.write(command).await?;
-        Ok((written.receipt(), Some(render::wallet(customer, written.wallet()?))))
+        Ok((written.receipt(Full), Some(render::wallet(customer, written.wallet()?))))
     }
 }

@@ -36,7 +36,7 @@ Examples:
 Names may be shortened as long as they are unique. A namespace that is left out is --namespace; an
 idempotency_key that is left out is a new UUID, told if the outcome is unknown.";
 
-const KEY_FIELD: &str = "idempotency_key";
+pub(super) const KEY_FIELD: &str = "idempotency_key";
 const NAMESPACE_FIELD: &str = "namespace";
 
 /// Largest request read from stdin: what a server takes.
@@ -109,7 +109,7 @@ fn read_stdin() -> Result<String, Failure> {
 }
 
 /// Reads a message from JSON; a field that it does not have is an error.
-fn from_json(descriptor: MessageDescriptor, text: &str) -> Result<DynamicMessage, Failure> {
+pub(super) fn from_json(descriptor: MessageDescriptor, text: &str) -> Result<DynamicMessage, Failure> {
     let name = descriptor.name().to_owned();
     let wrong = |error: serde_json::Error| Failure::Usage(format!("not a {name}: {error}"));
     let options = DeserializeOptions::new().deny_unknown_fields(true);
@@ -137,7 +137,7 @@ fn complete(message: &mut DynamicMessage, namespace: &str) -> Option<String> {
 }
 
 /// Fills in the namespace, also of a request within the request (Explain's debit).
-fn name_space(message: &mut DynamicMessage, namespace: &str) {
+pub(super) fn name_space(message: &mut DynamicMessage, namespace: &str) {
     fill_text(message, NAMESPACE_FIELD, || namespace.to_owned());
     for (_, value) in message.fields_mut() {
         if let Dynamic::Message(inner) = value {
@@ -147,7 +147,11 @@ fn name_space(message: &mut DynamicMessage, namespace: &str) {
 }
 
 /// Sets a text field if the message has it and it is empty; returns what is in it then.
-fn fill_text(message: &mut DynamicMessage, name: &str, value: impl FnOnce() -> String) -> Option<String> {
+pub(super) fn fill_text(
+    message: &mut DynamicMessage,
+    name: &str,
+    value: impl FnOnce() -> String,
+) -> Option<String> {
     let field = message.descriptor().get_field_by_name(name)?;
     let present = message.get_field(&field).as_str()?.to_owned();
     if !present.is_empty() {

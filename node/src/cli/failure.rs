@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::answer::{Exit, pretty};
+use super::answer::{Answer, Exit, pretty};
 use super::session::{About, OutputFormat};
 use super::table;
 
@@ -30,6 +30,17 @@ pub enum Failure {
     },
     /// The call ended with a status.
     Call(Box<FailedCall>),
+    /// Something was answered before it failed.
+    Partial(Box<Partial>),
+}
+
+/// What was answered, and how it went on.
+#[derive(Debug)]
+pub struct Partial {
+    /// What was answered.
+    pub answer: Answer,
+    /// Why there is no more.
+    pub failure: Failure,
 }
 
 /// A call that ended with a status.
@@ -80,6 +91,7 @@ impl Failure {
                 ..Report::local(Exit::Unknown, &format!("no connection to {server}: {cause}"))
             },
             Failure::Call(call) => call.report(),
+            Failure::Partial(partial) => partial.failure.report(),
         }
     }
 }
@@ -129,6 +141,11 @@ impl FailedCall {
             },
         }
     }
+}
+
+/// The same for a reason by its name; one that this build does not know is a verdict.
+pub fn exit_of_name(reason: &str) -> Exit {
+    Reason::from_str_name(reason).map_or(Exit::Refused, exit_of_reason)
 }
 
 /// A verdict of the ledger ends with 1, a malformed request with 2, an unknown outcome with 3.

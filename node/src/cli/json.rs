@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 
 use prost::{Message, Name};
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, ReflectMessage,
-    Value as Dynamic,
+    DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor,
+    ReflectMessage, Value as Dynamic,
 };
 use serde_json::{Map, Number, Value};
 
@@ -26,8 +26,7 @@ static CONTRACT: LazyLock<Option<DescriptorPool>> =
 
 /// The JSON of a message of the contract.
 pub fn shape<M: Message + Name>(message: &M) -> Value {
-    let descriptor = CONTRACT.as_ref().and_then(|pool| pool.get_message_by_name(&M::full_name()));
-    let Some(descriptor) = descriptor else { return Value::Null };
+    let Some(descriptor) = message_of(&M::full_name()) else { return Value::Null };
     let mut dynamic = DynamicMessage::new(descriptor);
     match dynamic.transcode_from(message) {
         Ok(()) => message_value(&dynamic),
@@ -43,6 +42,11 @@ pub fn shape_write<M: Message + Name>(message: &M, key: &str) -> Value {
         object.extend(fields);
     }
     Value::Object(object)
+}
+
+/// What the contract says of a message.
+pub fn message_of(name: &str) -> Option<MessageDescriptor> {
+    CONTRACT.as_ref()?.get_message_by_name(name)
 }
 
 fn message_value(message: &DynamicMessage) -> Value {

@@ -15,6 +15,7 @@ mod adjust;
 mod answer;
 mod audit;
 mod balance;
+mod batch;
 mod call;
 mod clock;
 mod cluster;
@@ -64,6 +65,10 @@ pub enum ClientCommand {
     /// Burn credits, or see what a debit would do (--explain)
     #[command(after_help = debit::EXAMPLES)]
     Debit(Box<debit::DebitArgs>),
+
+    /// Send many writes of several sorts from a file, one a line
+    #[command(after_help = batch::EXAMPLES)]
+    Batch(batch::BatchArgs),
 
     /// Set credits aside for a request in flight, then spend or release them
     #[command(subcommand, after_help = hold::EXAMPLES)]
@@ -128,6 +133,9 @@ impl ClientCommand {
                 answer.exit
             }
             Err(failure) => {
+                if let Failure::Partial(partial) = &failure {
+                    answer::print(&partial.answer, globals.output);
+                }
                 let report = failure.report();
                 report.print(globals.output);
                 report.exit
@@ -148,6 +156,7 @@ impl ClientCommand {
             ClientCommand::Wallet(command) => command.run(&session).await,
             ClientCommand::Grant(args) => args.run(&session).await,
             ClientCommand::Debit(args) => args.run(&session).await,
+            ClientCommand::Batch(args) => args.run(&session).await,
             ClientCommand::Hold(command) => command.run(&session).await,
             ClientCommand::Refund(args) => args.run(&session).await,
             ClientCommand::Adjust(args) => args.run(&session).await,

@@ -101,6 +101,11 @@ impl Session {
         self.globals.namespace.clone()
     }
 
+    /// How the answer will be printed.
+    pub fn output(&self) -> OutputFormat {
+        self.globals.output
+    }
+
     /// The bare connection.
     pub fn channel(&self) -> Channel {
         self.channel.clone()

@@ -2,6 +2,7 @@
 //! whole commands against a server that is made up.
 
 mod answers;
+mod batches;
 mod commands;
 mod corrections;
 mod failures;

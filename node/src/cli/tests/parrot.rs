@@ -17,7 +17,7 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::super::{Answer, Exit, Failure};
-use super::{CommandLine, corrections, grants, holds, read, wallets};
+use super::{CommandLine, batches, corrections, grants, holds, read, wallets};
 
 /// Debits tell what they were asked; explaining tells the namespace; grants are lost; freezing has no
 /// end; acme has 95; of the commands of [`Asked`] each has one answer, and the question is passed on;
@@ -114,6 +114,24 @@ parrot! {
         &self,
         _: Request<DebitBatchRequest>,
     ) -> Result<Response<DebitBatchResponse>, Status> {
+        Err(unknown())
+    }
+
+    /// A result for each write; of the customer `lost` none, nor of those sent with it.
+    async fn write_batch(
+        &self,
+        request: Request<v1::WriteBatchRequest>,
+    ) -> Result<Response<v1::WriteBatchResponse>, Status> {
+        let request = request.into_inner();
+        batches::results(request).map(|results| Response::new(v1::WriteBatchResponse { results }))
+    }
+
+    type WriteStreamStream = futures_util::stream::Empty<Result<v1::WriteStreamResponse, Status>>;
+
+    async fn write_stream(
+        &self,
+        _: Request<tonic::Streaming<v1::WriteStreamRequest>>,
+    ) -> Result<Response<Self::WriteStreamStream>, Status> {
         Err(unknown())
     }
 
