@@ -194,6 +194,7 @@ async fn single(node: &mut Running, write: WriteRequest) -> v1::WriteResult {
     v1::WriteResult { outcome: Some(outcome) }
 }
 
+/// Covers: WriteBatch
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_is_what_the_single_call_of_its_sort_answers() {
     let mut node = Running::start().await;
@@ -398,6 +399,7 @@ async fn a_batch_is_one_to_eight_thousand_and_a_grant_counts_by_its_tranches() {
     node.stop().await;
 }
 
+/// Covers: WriteStream
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_several_sorts_answers_under_their_numbers_and_one_customers_in_order() {
     let mut node = Running::start().await;

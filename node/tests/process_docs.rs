@@ -99,6 +99,12 @@ fn the_examples_about_holds_work_as_they_stand() {
 }
 
 #[test]
+fn the_examples_about_batches_and_streams_work_as_they_stand() {
+    let count = run("docs/batches.md");
+    assert!(count >= 11, "{count} lines");
+}
+
+#[test]
 fn the_examples_about_refunds_and_corrections_work_as_they_stand() {
     let count = run("docs/refunds.md");
     assert!(count >= 25, "{count} lines");
@@ -129,7 +135,7 @@ fn no_page_has_examples_that_nobody_runs() {
         }
     }
     with_examples.sort();
-    let run_above = ["debits", "grants", "holds", "idempotency", "movements", "refunds", "wallets"];
+    let run_above = ["batches", "debits", "grants", "holds", "idempotency", "movements", "refunds", "wallets"];
     assert_eq!(with_examples, run_above);
 }
 

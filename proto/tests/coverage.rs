@@ -18,7 +18,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 
 /// How the command line reaches each method of the ledger.
-const COMMANDS: [(&str, &str); 25] = [
+const COMMANDS: [(&str, &str); 26] = [
     ("CreateWallet", "wallet create"),
     ("GetWallet", "wallet get"),
     ("ListWallets", "wallet list"),
@@ -32,6 +32,7 @@ const COMMANDS: [(&str, &str); 25] = [
     ("ListTranches", "tranches"),
     ("Debit", "debit"),
     ("Explain", "debit --explain"),
+    ("WriteBatch", "batch"),
     ("Hold", "hold place"),
     ("ExtendHold", "hold extend"),
     ("Capture", "hold capture"),
@@ -80,9 +81,10 @@ const ORACLES: [(&str, &str); 29] = [
 ];
 
 /// Cells that are still empty. None may come, and one that is filled has to go from here.
-const OPEN: [&str; 2] = ["DebitStream: simulation", "INTERNAL: a test"];
+const OPEN: [&str; 3] = ["DebitStream: simulation", "WriteStream: simulation", "INTERNAL: a test"];
 /// What is for programs: the client library has it.
-const OF_THE_LIBRARY: [(&str, &str); 2] = [("DebitBatch", "debit_batch"), ("DebitStream", "debit_stream")];
+const OF_THE_LIBRARY: [(&str, &str); 3] =
+    [("DebitBatch", "debit_batch"), ("DebitStream", "debit_stream"), ("WriteStream", "write_stream")];
 
 /// Tests shown in a cell.
 const SHOWN_MAX: usize = 3;
