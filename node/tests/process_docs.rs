@@ -135,7 +135,8 @@ fn no_page_has_examples_that_nobody_runs() {
         }
     }
     with_examples.sort();
-    let run_above = ["batches", "debits", "grants", "holds", "idempotency", "movements", "refunds", "wallets"];
+    let run_above =
+        ["batches", "debits", "grants", "holds", "idempotency", "movements", "refunds", "wallets"];
     assert_eq!(with_examples, run_above);
 }
 
