@@ -418,7 +418,8 @@ async fn a_stream_of_several_sorts_answers_under_their_numbers_and_one_customers
                 v1::DebitRequest { idempotency_key: fresh_key(), ..debit_request(who, "main", "-1") }.into(),
             ),
         };
-        let detail = if number % 3 == 0 { v1::ReceiptDetail::Brief } else { v1::ReceiptDetail::Full };
+        let detail =
+            if number.is_multiple_of(3) { v1::ReceiptDetail::Brief } else { v1::ReceiptDetail::Full };
         v1::WriteStreamRequest { sequence: number, write, detail: detail.into() }
     };
     let mut requests: Vec<_> = (0..1_200).map(request).collect();
@@ -452,7 +453,7 @@ async fn a_stream_of_several_sorts_answers_under_their_numbers_and_one_customers
             let result = result(response);
             assert_eq!(told(&result), expected);
             if response.sequence / 10 % 4 != 3 {
-                let brief = response.sequence % 3 == 0;
+                let brief = response.sequence.is_multiple_of(3);
                 assert_eq!(receipt(&result).movement_ids.is_empty(), brief, "{result:?}");
             }
         }
