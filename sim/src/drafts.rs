@@ -71,7 +71,7 @@ impl Drafts {
     }
 
     /// One request, or several that are to be sent at once.
-    pub fn next(&mut self) -> Vec<Request> {
+    pub fn draw(&mut self) -> Vec<Request> {
         match self.dice.within(0..=99) {
             0..=4 if !self.asked.is_empty() => {
                 let again = self.dice.pick(&self.asked).clone();

@@ -161,7 +161,7 @@ impl Client {
         let provision = self.drafts.provision();
         self.ask(provision).await;
         while !self.callers.have_enough() {
-            let requests = self.drafts.next();
+            let requests = self.drafts.draw();
             self.ask(requests).await;
             let think = self.callers.setting.world.think.clone();
             tokio::time::sleep(self.dice.span(&think)).await;

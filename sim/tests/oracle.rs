@@ -9,7 +9,7 @@ use purser_node::raft::GroupConfig;
 use purser_node::simulation::Bug;
 use purser_sim::call::Response;
 use purser_sim::check::{Evidence, check};
-use purser_sim::observed::{Answered, Attempt, Told, Verdict, receipt};
+use purser_sim::observed::{Answered, Attempt, Told, Verdict};
 use purser_sim::run::gather;
 use purser_sim::world::{Blow, ClockWorld, ENTRY_BYTES_MAX, Lie, NetworkWorld, World};
 
@@ -223,6 +223,6 @@ fn a_receipt_under_another_witness_is_found_out() {
     let place = other.witness().expect("a witness");
     let witness = debit.receipt.as_mut().and_then(|own| own.witness.as_mut()).expect("a witness");
     (witness.log_index, witness.position) = (place.index, place.position);
-    assert!(receipt(response).is_some());
+    assert!(response.receipt().is_some());
     found_out("another's place", &evidence);
 }
