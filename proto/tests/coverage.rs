@@ -80,8 +80,6 @@ const ORACLES: [(&str, &str); 29] = [
     ("Audit", "finals"),
 ];
 
-/// Cells that are still empty. None may come, and one that is filled has to go from here.
-const OPEN: [&str; 3] = ["DebitStream: simulation", "WriteStream: simulation", "INTERNAL: a test"];
 /// What is for programs: the client library has it.
 const OF_THE_LIBRARY: [(&str, &str); 3] =
     [("DebitBatch", "debit_batch"), ("DebitStream", "debit_stream"), ("WriteStream", "write_stream")];
@@ -229,7 +227,7 @@ fn page() -> (String, Vec<String>) {
 #[test]
 fn every_method_and_every_reason_is_covered_and_the_page_says_how() {
     let (page, empty) = page();
-    assert_eq!(empty, OPEN, "cells that are empty");
+    assert!(empty.is_empty(), "not covered: {empty:#?}");
     let file = root().join("docs/coverage.md");
     if std::env::var_os("PURSER_WRITE_COVERAGE").is_some() {
         fs::write(&file, &page).expect("writable");

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   message    route 1 (0: direct, 1: any) | wait in milliseconds 4 | call (`api::forward`)
+//!              or 2 | piece of a stream (`streams`)
 //! ```
 
 use std::collections::BTreeSet;
@@ -17,6 +18,11 @@ use purser_node::cluster::NodeId;
 use purser_node::node::Mailroom;
 use purser_node::peer::Inbox;
 
+use crate::streams::{Piece, Streams};
+
+/// Begins a piece of a stream.
+const STREAMED: u8 = 2;
+
 /// A caller's message. `wait`: how long it will wait, if any node may be asked.
 pub fn message(any_for: Option<Duration>, call: &[u8]) -> Bytes {
     let mut message = BytesMut::with_capacity(5 + call.len());
@@ -24,6 +30,11 @@ pub fn message(any_for: Option<Duration>, call: &[u8]) -> Bytes {
     message.put_u32_le(any_for.unwrap_or_default().as_millis() as u32);
     message.put_slice(call);
     message.freeze()
+}
+
+/// A caller's message that is a piece of a stream.
+pub fn streamed(piece: &Piece) -> Bytes {
+    [&[STREAMED][..], &piece.encode()].concat().into()
 }
 
 fn parse(message: &Bytes) -> Option<(Route, Bytes)> {
@@ -41,12 +52,13 @@ pub struct Front {
     nodes: BTreeSet<NodeId>,
     mailroom: Arc<Mailroom>,
     api: Mutex<Option<Api>>,
+    streams: Streams,
 }
 
 impl Front {
     /// A front that is closed for callers.
     pub fn new(nodes: BTreeSet<NodeId>, mailroom: Arc<Mailroom>) -> Front {
-        Front { nodes, mailroom, api: Mutex::default() }
+        Front { nodes, mailroom, api: Mutex::default(), streams: Streams::default() }
     }
 
     /// Opens it.
@@ -62,6 +74,13 @@ impl Inbox for Front {
             return self.mailroom.receive(from, message);
         }
         let api = self.api.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if message.first() == Some(&STREAMED) {
+            return match (api, Piece::decode(message.slice(1..))) {
+                (Some(api), Some(piece)) => self.streams.receive(from, piece, &api),
+                (None, _) => std::future::ready(Err("this node is starting".to_owned())).boxed(),
+                (_, None) => std::future::ready(Err("a piece that does not decode".to_owned())).boxed(),
+            };
+        }
         async move {
             let api = api.ok_or("this node is starting")?;
             let (route, call) = parse(&message).ok_or("a message that does not decode")?;

@@ -6,22 +6,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, FuturesUnordered};
+use futures_util::{FutureExt, StreamExt};
 use prost::Message;
-use purser_client::{Carrier, Denial, Method, Outcome, PurserClient, Route, Write};
+use purser_client::{Carrier, Denial, Method, Opening, Outcome, PurserClient, Route, Write};
 use purser_node::api::forward::response_in;
+use purser_node::cluster::NodeId;
 use purser_node::peer::{CallError, Transport};
 use purser_node::simulation::mark;
 use purser_proto::v1;
+use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::call::{Request, Response, for_each_call};
 use crate::front;
 use crate::network::Line;
 use crate::observed::{Answered, Attempt, Told, Verdict};
+use crate::streams::{Piece, Sort};
 use crate::trace::now;
 use crate::workload::Callers;
+
+/// How long a request on a stream waits before the stream counts as broken.
+const STREAM_PATIENCE: Duration = Duration::from_secs(5);
+/// Answers of a stream that wait for the library.
+const UNDER_WAY_MAX: usize = 1_024;
 
 /// A gateway.
 pub struct Gateway {
@@ -106,6 +115,25 @@ impl Gateway {
         let outcomes = self.client.write_batch(writes.clone()).await;
         writes.into_iter().zip(outcomes).filter_map(|(own, outcome)| self.told(outcome, own)).collect()
     }
+
+    /// The same on a stream: of debits, where there are no others.
+    pub async fn ask_on_a_stream(&self, writes: Vec<v1::WriteRequest>) -> Vec<Request> {
+        let debit = |own: &v1::WriteRequest| match &own.write {
+            Some(v1::write_request::Write::Debit(debit)) => Some(debit.clone()),
+            _ => None,
+        };
+        let debits: Option<Vec<v1::DebitRequest>> = writes.iter().map(debit).collect();
+        let Some(debits) = debits else {
+            let outcomes: Vec<_> = self.client.write_stream(stream::iter(writes.clone())).collect().await;
+            return writes
+                .into_iter()
+                .zip(outcomes)
+                .filter_map(|(own, outcome)| self.told(outcome, own))
+                .collect();
+        };
+        let outcomes: Vec<_> = self.client.debit_stream(stream::iter(debits.clone())).collect().await;
+        debits.into_iter().zip(outcomes).filter_map(|(own, outcome)| self.told(outcome, own)).collect()
+    }
 }
 
 /// The library's way to the network. Keeps every attempt, each write of a batch by itself.
@@ -149,6 +177,87 @@ impl Carrier for Wire {
         }
         .boxed()
     }
+
+    fn open(&self, address: &str, method: Method, requests: mpsc::Receiver<Bytes>) -> Opening {
+        let Some(node) = self.callers.node_named(address) else {
+            let status = purser_client::not_sent(format!("there is no {address}"));
+            return std::future::ready(Err(status)).boxed();
+        };
+        let (answers, mut told) = mpsc::channel(UNDER_WAY_MAX);
+        let sort = if method == Method::DebitStream { Sort::Debits } else { Sort::Mixed };
+        let streaming = Streaming {
+            line: Arc::clone(&self.line),
+            callers: Arc::clone(&self.callers),
+            client: self.number,
+            node,
+            method,
+            next: Piece { stream: self.callers.next_stream(), place: 0, sort, request: Bytes::new() },
+        };
+        tokio::spawn(streaming.run(requests, answers));
+        let answers = stream::poll_fn(move |context| told.poll_recv(context)).boxed();
+        std::future::ready(Ok(answers)).boxed()
+    }
+}
+
+/// A stream that the library has open. Keeps every attempt.
+struct Streaming {
+    line: Arc<Line>,
+    callers: Arc<Callers>,
+    client: u64,
+    node: NodeId,
+    method: Method,
+    /// The next piece, but for its request.
+    next: Piece,
+}
+
+impl Streaming {
+    /// Requests out, answers in, until there are no more and all are answered, or one call fails.
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Bytes>,
+        answers: mpsc::Sender<Result<Bytes, Status>>,
+    ) {
+        let mut calls = FuturesUnordered::new();
+        let mut open = true;
+        while open || !calls.is_empty() {
+            tokio::select! {
+                biased;
+                Some(answer) = calls.next(), if !calls.is_empty() => {
+                    let broken = Result::is_err(&answer);
+                    if answers.send(answer).await.is_err() || broken {
+                        return;
+                    }
+                }
+                request = requests.recv(), if open => {
+                    open = request.is_some();
+                    let call = self.send(request.unwrap_or_default());
+                    match open {
+                        true => calls.push(call),
+                        // The end has no answer.
+                        false => drop(tokio::spawn(call)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, request: Bytes) -> BoxFuture<'static, Result<Bytes, Status>> {
+        let piece = Piece { request: request.clone(), ..self.next.clone() };
+        self.next.place += 1;
+        let (method, begun) = (self.method, now());
+        let requests = requests_in(method, &request);
+        let mut kept = Kept { callers: Arc::clone(&self.callers), client: self.client, begun, requests };
+        let answer = self.line.call(self.node, front::streamed(&piece), STREAM_PATIENCE);
+        async move {
+            let answer = answer.await.map_err(|error| Status::unavailable(error.to_string()));
+            if answer.is_ok() && !kept.requests.is_empty() {
+                mark("stream: answered");
+            }
+            kept.note(method, &answer);
+            answer
+        }
+        .boxed()
+    }
 }
 
 fn requests_in(method: Method, request: &Bytes) -> Vec<Request> {
@@ -168,11 +277,19 @@ fn requests_in(method: Method, request: &Bytes) -> Vec<Request> {
             }
             requests
         }
+        Method::DebitStream => {
+            let piece = v1::DebitStreamRequest::decode(request.clone()).expect("the library's own bytes");
+            piece.debit.into_iter().map(Request::Debit).collect()
+        }
+        Method::WriteStream => {
+            let piece = v1::WriteStreamRequest::decode(request.clone()).expect("the library's own bytes");
+            piece.write.into_iter().map(Request::from).collect()
+        }
         _ => Request::decode(method.name(), request).into_iter().collect(),
     }
 }
 
-/// The results of a batch, each in its place.
+/// The results of a batch, each in its place, or the one of a request on a stream.
 fn results_in(method: Method, answer: &Bytes) -> Option<std::vec::IntoIter<Answered>> {
     let results: Vec<Answered> = match method {
         Method::DebitBatch => {
@@ -182,6 +299,14 @@ fn results_in(method: Method, answer: &Bytes) -> Option<std::vec::IntoIter<Answe
         Method::WriteBatch => {
             let batch = v1::WriteBatchResponse::decode(answer.clone()).expect("the node's own bytes");
             batch.results.into_iter().map(Answered::of_write).collect()
+        }
+        Method::DebitStream => {
+            let piece = v1::DebitStreamResponse::decode(answer.clone()).expect("the node's own bytes");
+            piece.result.into_iter().map(Answered::of_debit).collect()
+        }
+        Method::WriteStream => {
+            let piece = v1::WriteStreamResponse::decode(answer.clone()).expect("the node's own bytes");
+            piece.result.into_iter().map(Answered::of_write).collect()
         }
         _ => return None,
     };

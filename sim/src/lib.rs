@@ -29,6 +29,7 @@ pub mod observed;
 pub mod referee;
 pub mod run;
 pub mod seat;
+pub mod streams;
 pub mod sweep;
 pub mod trace;
 pub mod workload;

@@ -17,11 +17,11 @@ use purser_proto::v1;
 
 use crate::blows::{self, Storm, Struck};
 use crate::call::{Request, Response};
-use crate::check::{self, Counts, Evidence, Last};
+use crate::check::{self, Counts, Evidence, Last, Listed};
 use crate::clocks::Clocks;
 use crate::history::History;
 use crate::network::Network;
-use crate::observed::Answered;
+use crate::observed::{Answered, time};
 use crate::referee::Referee;
 use crate::seat::{self, Seat, Setting};
 use crate::trace::{Digest, Trace, now};
@@ -160,11 +160,11 @@ async fn tell(setting: Arc<Setting>) -> Evidence {
         settled.push(client);
     }
     let reader = &settled[0];
-    tokio::time::sleep(SWEEPS).await;
+    let_sweeps_come(reader, &setting).await;
     let mut last = vec![read_all(reader, &setting).await];
     setting.trace.note(format_args!("the power fails everywhere"));
     blows::black_out(&setting, &nodes, setting.world.seed).await;
-    tokio::time::sleep(SWEEPS).await;
+    let_sweeps_come(reader, &setting).await;
     last.push(read_all(reader, &setting).await);
     let (began_us, clocks) = setting.clocks.told();
     Evidence {
@@ -191,6 +191,16 @@ fn start_node(place: NodePlace, setting: &Arc<Setting>) -> Arc<Struck> {
     Arc::new(Struck::new(seat, machine.id()))
 }
 
+/// Waits until every shard of a customer answers, which a leader does, and then until it has swept.
+async fn let_sweeps_come(reader: &Client, setting: &Setting) {
+    for number in 0..setting.world.customers {
+        let customer = format!("customer-{number}");
+        let request = v1::GetBalanceRequest { customer, ..Default::default() };
+        response(reader, Request::GetBalance(request)).await;
+    }
+    tokio::time::sleep(SWEEPS).await;
+}
+
 /// Reads everything of every customer.
 async fn read_all(reader: &Client, setting: &Setting) -> Vec<Last> {
     let mut all = Vec::new();
@@ -208,7 +218,7 @@ async fn read_customer(reader: &Client, customer: String) -> Last {
     };
     let mut movements = Vec::new();
     for wallet in &audit.wallets {
-        movements.push((wallet.wallet.clone(), read_movements(reader, &customer, &wallet.wallet).await));
+        movements.push(read_movements(reader, &customer, &wallet.wallet).await);
     }
     let request = v1::GetBalanceRequest { customer: customer.clone(), ..Default::default() };
     let balance = match response(reader, Request::GetBalance(request)).await {
@@ -218,8 +228,8 @@ async fn read_customer(reader: &Client, customer: String) -> Last {
     Last { customer, movements, balance, audit: Some(audit) }
 }
 
-async fn read_movements(reader: &Client, customer: &str, wallet: &str) -> Vec<v1::Movement> {
-    let mut movements = Vec::new();
+async fn read_movements(reader: &Client, customer: &str, wallet: &str) -> Listed {
+    let mut listed = Listed { wallet: wallet.to_owned(), movements: Vec::new(), read_at: None };
     let mut cursor = String::new();
     loop {
         let request = v1::ListMovementsRequest {
@@ -230,12 +240,13 @@ async fn read_movements(reader: &Client, customer: &str, wallet: &str) -> Vec<v1
         };
         let Some(Response::ListMovements(page)) = response(reader, Request::ListMovements(request)).await
         else {
-            return movements;
+            return listed;
         };
-        movements.extend(page.movements);
+        listed.movements.extend(page.movements);
+        listed.read_at = page.point.and_then(|point| time(&point.ledger_time?));
         cursor = page.page.unwrap_or_default().next_cursor;
         if cursor.is_empty() {
-            return movements;
+            return listed;
         }
     }
 }

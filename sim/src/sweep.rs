@@ -23,7 +23,7 @@ const FAULTS_MIN: u64 = 3;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
-const MARKS: [&str; 49] = [
+const MARKS: [&str; 50] = [
     "applied",
     "replayed",
     "read",
@@ -71,6 +71,7 @@ const MARKS: [&str; 49] = [
     "log rot found",
     "snapshot installed",
     "uncommitted entries truncated",
+    "stream: answered",
     "batch: several debits",
     "batch: several sorts",
 ];

@@ -4,7 +4,7 @@
 //! library. What they ask is drawn in `drafts`.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ const ATTEMPTS_OF_ALL_MAX: usize = 5_000;
 const ATTEMPTS_MAX: u64 = 4;
 /// How often of a thousand times a gateway sends what it has to send at once in one call.
 const TOGETHER: u64 = 500;
+/// How many of these in a thousand go on a stream.
+const STREAMED: u64 = 500;
 /// How long one attempt waits.
 const PATIENCE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3);
 /// How long the end gives one attempt, and how many of them it makes: what then has no answer never
@@ -44,6 +46,7 @@ pub struct Callers {
     map: ShardMap,
     /// The storm is over: no new requests.
     over: AtomicBool,
+    streams: AtomicU64,
     attempts: Mutex<Vec<Attempt>>,
     told: Mutex<Vec<Told>>,
     /// What is known of each customer.
@@ -62,6 +65,7 @@ impl Callers {
             setting,
             map,
             over: AtomicBool::new(false),
+            streams: AtomicU64::new(0),
             attempts: Mutex::default(),
             told: Mutex::default(),
             heard: Mutex::default(),
@@ -96,6 +100,11 @@ impl Callers {
     /// What is known of a customer, to be read or noted down.
     pub fn heard<T>(&self, customer: &str, look: impl FnOnce(&mut Heard) -> T) -> T {
         look(lock(&self.heard).entry(customer.to_owned()).or_default())
+    }
+
+    /// A number that no other stream has.
+    pub fn next_stream(&self) -> u64 {
+        self.streams.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Keeps what a gateway was told.
@@ -219,8 +228,9 @@ impl Client {
     /// over.
     async fn ask(&mut self, requests: Vec<Request>) {
         if let Some(gateway) = &self.gateway {
-            // Several at once go in one call, as far as they may, or each by itself.
+            // Several at once go in one call or on one stream, as far as they may, or each by itself.
             let together = requests.len() > 1 && self.dice.chance(TOGETHER);
+            let streamed = together && self.dice.chance(STREAMED);
             let (mut writes, mut alone) = (Vec::new(), Vec::new());
             for request in &requests {
                 match request.together().filter(|_| together) {
@@ -229,7 +239,12 @@ impl Client {
                 }
             }
             let (unknown, answers) = join(
-                gateway.ask_together(writes),
+                async {
+                    match streamed {
+                        true => gateway.ask_on_a_stream(writes).await,
+                        false => gateway.ask_together(writes).await,
+                    }
+                },
                 join_all(alone.into_iter().map(|request| gateway.ask(request))),
             )
             .await;

@@ -207,9 +207,9 @@ fn a_read_of_a_state_that_never_was_is_found_out() {
 #[test]
 fn a_movement_that_is_missing_in_the_end_is_found_out() {
     let mut evidence = honest();
-    let movements = evidence.last[1].iter_mut().flat_map(|last| &mut last.movements);
-    let (_, movements) = movements.max_by_key(|(_, movements)| movements.len()).expect("a wallet");
-    movements.remove(movements.len() / 2);
+    let lists = evidence.last[1].iter_mut().flat_map(|last| &mut last.movements);
+    let longest = lists.max_by_key(|listed| listed.movements.len()).expect("a wallet");
+    longest.movements.remove(longest.movements.len() / 2);
     found_out("a missing movement", &evidence);
 }
 

@@ -4,7 +4,7 @@ use purser_ledger::amount::Amount;
 use purser_ledger::command::ChargeType;
 use purser_ledger::ids::{Customer, HoldId, OperationId, RecordId, TrancheId};
 use purser_ledger::rows::journal::MovementStatus;
-use purser_ledger::time::Span;
+use purser_ledger::time::{Span, Time};
 use purser_model::{Draw, Movement};
 use purser_node::api::render;
 use purser_proto::v1;
@@ -22,12 +22,23 @@ const SWEEP_LAG_MAX: Span = Span::from_secs(10);
 pub struct Last {
     /// Whose.
     pub customer: String,
-    /// The movements of each wallet, oldest first.
-    pub movements: Vec<(String, Vec<v1::Movement>)>,
+    /// The movements of each wallet.
+    pub movements: Vec<Listed>,
     /// All wallets; none if the customer has none.
     pub balance: Option<v1::GetBalanceResponse>,
     /// The audit of all wallets.
     pub audit: Option<v1::AuditResponse>,
+}
+
+/// The movements of a wallet.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Which wallet.
+    pub wallet: String,
+    /// Its movements, oldest first.
+    pub movements: Vec<v1::Movement>,
+    /// The ledger time at which the last of them were read.
+    pub read_at: Option<Time>,
 }
 
 impl Last {
@@ -44,7 +55,7 @@ pub(super) fn check(replay: &Replay, last: &Last) -> Check {
     let places: Vec<usize> = last
         .movements
         .iter()
-        .map(|(wallet, _)| {
+        .map(|Listed { wallet, .. }| {
             replay.place(last.customer(), wallet).ok_or_else(|| of(format!("{wallet} is unknown")))
         })
         .collect::<Check<_>>()?;
@@ -61,7 +72,7 @@ pub(super) fn check(replay: &Replay, last: &Last) -> Check {
     for &place in &places {
         replay.model.sweep(&[place; 2 * purser_model::DUE_BOOKED_MAX]);
     }
-    for ((wallet, given), &place) in last.movements.iter().zip(&places) {
+    for (Listed { wallet, movements: given, read_at }, &place) in last.movements.iter().zip(&places) {
         let expected = replay.model.wallets()[place].movements.clone();
         let of = |what: String| format!("the last read of {}/{wallet}: {what}", last.customer);
         for (expected, given) in expected.iter().zip(given) {
@@ -70,7 +81,8 @@ pub(super) fn check(replay: &Replay, last: &Last) -> Check {
         let missing =
             expected.get(given.len()..).ok_or_else(|| of("more movements than the model has".to_owned()))?;
         let may_lag = |own: &Movement| {
-            own.details.key.is_empty() && own.effective_at.saturating_add(SWEEP_LAG_MAX) >= now
+            own.details.key.is_empty()
+                && own.effective_at.saturating_add(SWEEP_LAG_MAX) >= read_at.unwrap_or(now)
         };
         if let Some(lost) = missing.iter().find(|own| !may_lag(own)) {
             return Err(of(format!("this movement is missing: {lost:?}")));

@@ -29,7 +29,7 @@ use crate::clocks::Since;
 use crate::history::Entries;
 use crate::observed::{Attempt, Told};
 
-pub use finals::Last;
+pub use finals::{Last, Listed};
 
 /// What was found, in words.
 pub type Check<T = ()> = Result<T, String>;
