@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use tonic::Status;
 
 use super::Api;
+use super::batch::WRITES_MAX;
 use super::batched::{Batched, OnStream, refused};
 use super::forward::Route;
 use super::refusal::{malformed_field, unavailable};
@@ -214,7 +215,7 @@ where
         }
     }
 
-    /// Sends the next part of a lane: as many writes as want the same detail. An empty lane goes.
+    /// Sends the next part of a lane. An empty lane goes.
     fn go_on(&mut self, shard: ShardId) {
         let Some(lane) = self.lanes.get_mut(&shard) else { return };
         let Some(first) = lane.front() else {
@@ -222,12 +223,23 @@ where
             return;
         };
         let detail = first.detail;
-        let count = lane.iter().take_while(|request| request.detail == detail).count();
+        let count = part_of(lane, detail);
         let part: Vec<_> =
             if count == lane.len() { take(lane).into() } else { lane.drain(..count).collect() };
         let route = if self.direct { Route::Direct } else { Route::within(None) };
         self.under_way.push(answer(self.api.clone(), shard, part, detail, route).boxed());
     }
+}
+
+/// How many writes the next part takes: those that want the same detail, and no more than fit into the
+/// batch that another node would get; at least one.
+fn part_of<W: Batched>(lane: &Lane<W>, detail: v1::ReceiptDetail) -> usize {
+    let mut weight = 0;
+    let fit = lane.iter().take_while(|request| {
+        weight += request.write.weight();
+        request.detail == detail && weight <= WRITES_MAX
+    });
+    fit.count().max(1)
 }
 
 async fn answer<W: Batched>(
@@ -241,4 +253,36 @@ async fn answer<W: Batched>(
     let results = api.writes_of_shard(shard, &writes, detail, route).await;
     let answers = part.iter().zip(results).map(|(request, result)| W::answer(request.sequence, result));
     (shard, answers.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: v1::ReceiptDetail = v1::ReceiptDetail::Full;
+
+    fn lane(tranches: &[usize]) -> Lane<v1::WriteRequest> {
+        let grant = |&count: &usize| v1::GrantRequest {
+            tranches: vec![v1::TrancheSpec::default(); count],
+            ..Default::default()
+        };
+        let piece = |own| OnStream { sequence: 0, write: v1::WriteRequest::from(grant(own)), detail: FULL };
+        tranches.iter().map(piece).collect()
+    }
+
+    #[test]
+    fn a_part_of_a_lane_is_no_more_than_a_batch_takes_and_at_least_one_write() {
+        assert_eq!(part_of(&lane(&[1; 1_024]), FULL), 1_024);
+        // 80 grants of 100 tranches are 8,000.
+        assert_eq!(part_of(&lane(&[100; 1_024]), FULL), 80);
+        assert_eq!(part_of(&lane(&[9_000, 1]), FULL), 1);
+        assert_eq!(part_of(&lane(&[1, 9_000]), FULL), 1);
+    }
+
+    #[test]
+    fn a_part_of_a_lane_wants_one_detail() {
+        let mut lane = lane(&[1, 1, 1]);
+        lane[2].detail = v1::ReceiptDetail::Brief;
+        assert_eq!(part_of(&lane, FULL), 2);
+    }
 }
