@@ -1,29 +1,20 @@
 //! Corrections of a wallet's credits, up or down.
 
 use crate::amount::Amount;
-use crate::booking::Booking;
+use crate::booking::{Booking, Moved};
 use crate::burn::{self, DRAWS_PER_DEBIT_MAX};
 use crate::command::{Adjust, Change, ChargeScope, Header, TrancheKind, TrancheSpec};
 use crate::grant::amount_reason;
-use crate::ids::{OperationId, TrancheId};
+use crate::ids::TrancheId;
 use crate::rows::journal::{MovementKind, MovementStatus};
 use crate::rows::keys;
 use crate::rows::tranche::{TrancheLife, TrancheRow};
 use crate::store::Store;
-use crate::verdict::{Denial, Draw, Posted, Reason, Shortage};
+use crate::verdict::{Denial, Draw, Reason, Shortage};
 use crate::workspace::{Stop, WalletAt, Workspace};
 
 /// The priority of what does not say.
 const PRIORITY: u16 = 100;
-
-/// A correction, applied.
-#[derive(Debug)]
-pub struct Adjusted {
-    /// The operation.
-    pub operation: OperationId,
-    /// One movement.
-    pub movements: Vec<Posted>,
-}
 
 impl<S: Store + ?Sized> Workspace<'_, S> {
     /// Corrects the credits of a wallet at hand.
@@ -32,7 +23,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         header: &Header<'_>,
         adjust: &Adjust<'_>,
         at: WalletAt,
-    ) -> Result<Result<Adjusted, Denial>, Stop> {
+    ) -> Result<Result<Moved, Denial>, Stop> {
         let (wanted, down) = match adjust.change {
             Change::Up { amount, .. } => (amount, false),
             Change::Down { amount, .. } => (amount, true),
@@ -40,13 +31,13 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let named = match adjust.change {
             Change::Down { tranche: Some(id), .. } => match self.tranche_to_correct(at, id)? {
                 Ok(row) => Some((id, row)),
-                Err(reason) => return Ok(Err(denial(reason))),
+                Err(reason) => return Ok(Err(reason.into())),
             },
             _ => None,
         };
         let amount = match wanted.to_amount(self.wallet(at).asset_scale) {
             Ok(amount) => amount,
-            Err(error) => return Ok(Err(denial(amount_reason(error)))),
+            Err(error) => return Ok(Err(amount_reason(error).into())),
         };
         let (now, (reason_code, reference)) = (self.now(), (adjust.reason_code, adjust.reference));
         let booking = Booking::of_command(header, now, reason_code, reference, &adjust.metadata);
@@ -70,7 +61,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 let row = TrancheRow::new(&spec, amount, self.now());
                 match self.correct_up(at, row)? {
                     Ok(draw) => vec![draw],
-                    Err(reason) => return Ok(Err(denial(reason))),
+                    Err(reason) => return Ok(Err(reason.into())),
                 }
             }
             Change::Down { .. } => {
@@ -88,8 +79,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let mut movements = Vec::with_capacity(1);
         let (kind, status) = (MovementKind::Adjusted, MovementStatus::Posted);
         self.book_movement(&booking, &mut movements, 0, at, kind, status, effect, draws);
-        let operation = movements.first().ok_or(Stop::Fault("a correction of nothing"))?.id;
-        Ok(Ok(Adjusted { operation: OperationId(operation.0), movements }))
+        Moved::by(movements).map(Ok)
     }
 
     fn correct_up(&mut self, at: WalletAt, row: TrancheRow) -> Result<Result<Draw, Reason>, Stop> {
@@ -110,7 +100,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let plan = burn::plan(self, at, None, amount, DRAWS_PER_DEBIT_MAX)?;
         if plan.sum < amount {
             return Ok(Err(match plan.cut_short {
-                true => denial(Reason::LimitExceeded),
+                true => Reason::LimitExceeded.into(),
                 false => self.short(at, plan.sum, amount),
             }));
         }
@@ -163,8 +153,4 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let shortage = Some(Shortage { available, required, scale });
         Denial { reason: Reason::InsufficientCredits, shortage }
     }
-}
-
-fn denial(reason: Reason) -> Denial {
-    Denial { reason, shortage: None }
 }

@@ -13,6 +13,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::amount::{Amount, Asset};
+use crate::booking::Moved;
 use crate::cache::WalletCache;
 use crate::command::{Batch, ChargeType, Command, Debit, Hold, Item, Operation, Payer};
 use crate::hold::{HoldAt, HoldDone};
@@ -250,7 +251,7 @@ struct Judged {
 
 impl Judged {
     fn denied(reason: Reason) -> Judged {
-        Judged::denial(Denial { reason, shortage: None })
+        Judged::denial(reason.into())
     }
 
     fn denial(denial: Denial) -> Judged {
@@ -364,15 +365,15 @@ fn judge<S: Store + ?Sized>(
         Operation::CloseWallet(close) => changed(work.close_wallet(header, close, first)?),
         Operation::Grant(grant) => {
             let granted = work.grant(header, grant, first)?;
-            judged(work, granted.map(|done| (done.operation, done.movements)), &wallets)?
+            moved(work, granted.map_err(Denial::from), &wallets)?
         }
         Operation::ConfirmGrant(confirm) => {
             let Some(granted) = work.confirm_grant(header, confirm, first)? else { return Ok(None) };
-            judged(work, granted.map(|done| (done.operation, done.movements)), &wallets)?
+            moved(work, granted.map_err(Denial::from), &wallets)?
         }
         Operation::EndGrant(end) => {
             let ended = work.end_grant(header, end, first)?;
-            judged(work, ended.map(|done| (done.operation, done.movements)), &wallets)?
+            moved(work, ended.map_err(Denial::from), &wallets)?
         }
         Operation::Refund(refund) => {
             let Subject::Movement(id, movement) = subject else {
@@ -381,12 +382,12 @@ fn judge<S: Store + ?Sized>(
             let Some(refunded) = work.refund(header, refund, (id, *movement), first)? else {
                 return Ok(None);
             };
-            judged(work, refunded.map(|done| (done.operation, done.movements)), &wallets)?
+            moved(work, refunded.map_err(Denial::from), &wallets)?
         }
-        Operation::Adjust(adjust) => match work.adjust(header, adjust, first)? {
-            Ok(done) => judged(work, Ok((done.operation, done.movements)), &wallets)?,
-            Err(denial) => Judged::denial(denial),
-        },
+        Operation::Adjust(adjust) => {
+            let adjusted = work.adjust(header, adjust, first)?;
+            moved(work, adjusted, &wallets)?
+        }
         Operation::Debit(debit) => {
             if let Err(reason) = may_pay(work, debit.payer, debit.charge_type, first) {
                 return Ok(Some(Judged::denied(reason)));
@@ -435,14 +436,14 @@ fn changed(changed: Result<crate::wallets::WalletChanged, Reason>) -> Judged {
     }
 }
 
-fn judged<S: Store + ?Sized>(
+fn moved<S: Store + ?Sized>(
     work: &Workspace<'_, S>,
-    done: Result<(OperationId, Vec<Posted>), Reason>,
+    done: Result<Moved, Denial>,
     wallets: &[WalletAt],
 ) -> Result<Judged, Stop> {
     match done {
-        Ok((operation, movements)) => Judged::posted(work, operation, movements, None, None, wallets),
-        Err(reason) => Ok(Judged::denied(reason)),
+        Ok(Moved { operation, movements }) => Judged::posted(work, operation, movements, None, None, wallets),
+        Err(denial) => Ok(Judged::denial(denial)),
     }
 }
 

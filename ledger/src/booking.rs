@@ -8,7 +8,24 @@ use crate::rows::open::Charge;
 use crate::store::Store;
 use crate::time::Time;
 use crate::verdict::{Draw, Posted};
-use crate::workspace::{WalletAt, Workspace};
+use crate::workspace::{Stop, WalletAt, Workspace};
+
+/// What a command came to that moved credits, or changed what may become of them.
+#[derive(Debug)]
+pub struct Moved {
+    /// The operation.
+    pub operation: OperationId,
+    /// Its movements, in booking order; none where a record tells of it.
+    pub movements: Vec<Posted>,
+}
+
+impl Moved {
+    /// An operation, named after its first movement.
+    pub fn by(movements: Vec<Posted>) -> Result<Moved, Stop> {
+        let first = movements.first().ok_or(Stop::Fault("an operation that moves nothing"))?;
+        Ok(Moved { operation: OperationId(first.id.0), movements })
+    }
+}
 
 /// What a command says of all movements that it books.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,7 @@
 //! Grants: tranches put into one wallet, all or none.
 
 use crate::amount::{Amount, AmountError};
+use crate::booking::Moved;
 use crate::burn;
 use crate::command::{Grant, Header};
 use crate::ids::{OperationId, RecordId, TrancheId};
@@ -11,15 +12,6 @@ use crate::rows::tranche::{TrancheLife, TrancheRow};
 use crate::store::Store;
 use crate::verdict::{Draw, Posted, Reason};
 use crate::workspace::{Stop, WalletAt, Workspace};
-
-/// A grant, applied.
-#[derive(Debug)]
-pub struct Granted {
-    /// The operation.
-    pub operation: OperationId,
-    /// One movement for what is active now, one for what is scheduled.
-    pub movements: Vec<Posted>,
-}
 
 /// The reason that stands for an amount that does not fit.
 pub fn amount_reason(error: AmountError) -> Reason {
@@ -37,7 +29,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         header: &Header<'_>,
         grant: &Grant<'_>,
         at: WalletAt,
-    ) -> Result<Result<Granted, Reason>, Stop> {
+    ) -> Result<Result<Moved, Reason>, Stop> {
         let tranches = match self.judge_grant(grant, at)? {
             Ok(tranches) => tranches,
             Err(reason) => return Ok(Err(reason)),
@@ -97,7 +89,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             self.post(at, id, OperationId(first.0), &movement, false);
             movements.push(Posted { id, kind: MovementKind::Granted, status, balance: 0, amount, draws });
         }
-        Ok(Ok(Granted { operation: OperationId(first.0), movements }))
+        Ok(Ok(Moved { operation: OperationId(first.0), movements }))
     }
 
     /// What a grant makes, or why it is refused; changes nothing.

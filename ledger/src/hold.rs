@@ -63,7 +63,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let Some(&first) = payers.first() else { return Err(Stop::Fault("a hold without a payer")) };
         let amount = match hold.amount.to_amount(self.wallet(first).asset_scale) {
             Ok(amount) => amount,
-            Err(error) => return Ok(Err(denial(amount_reason(error)))),
+            Err(error) => return Ok(Err(amount_reason(error).into())),
         };
         let charge = Charge { charge_type: hold.charge_type, feature: hold.feature };
         let plans = match self.plan_over(payers, charge, amount, false)? {
@@ -129,11 +129,11 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     ) -> Result<Result<HoldDone, Denial>, Stop> {
         let now = self.now();
         if let Err(reason) = usable(&at.row, now) {
-            return Ok(Err(denial(reason)));
+            return Ok(Err(reason.into()));
         }
         let pins = at.row.parts.iter().flat_map(|part| &part.pins);
         if pins.clone().any(|pin| pin.expires_at <= now) {
-            return Ok(Err(denial(Reason::TrancheNotActive)));
+            return Ok(Err(Reason::TrancheNotActive.into()));
         }
         let state = &mut at.row.state;
         let longest = state.created_at.saturating_add(HOLD_TTL_MAX);
@@ -158,7 +158,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         mut at: HoldAt,
     ) -> Result<Result<HoldDone, Denial>, Stop> {
         if let Err(reason) = usable(&at.row, self.now()) {
-            return Ok(Err(denial(reason)));
+            return Ok(Err(reason.into()));
         }
         let Some(&first) = at.wallets.first() else { return Err(Stop::Fault("a hold without a wallet")) };
         let left = at.row.state.left();
@@ -166,13 +166,13 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             None => left,
             Some(amount) => match amount.to_amount(self.wallet(first).asset_scale) {
                 Ok(amount) => amount,
-                Err(error) => return Ok(Err(denial(amount_reason(error)))),
+                Err(error) => return Ok(Err(amount_reason(error).into())),
             },
         };
         let from_pins = Amount(wanted.0.min(left.0));
         let excess = Amount(wanted.0 - from_pins.0);
         let Some(excess_in_all) = at.row.state.excess.checked_add(excess) else {
-            return Ok(Err(denial(Reason::AmountOverflow)));
+            return Ok(Err(Reason::AmountOverflow.into()));
         };
         let plans = match self.plan_excess(&at, excess)? {
             Ok(plans) => plans,
@@ -228,7 +228,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         mut at: HoldAt,
     ) -> Result<Result<HoldDone, Denial>, Stop> {
         if let Err(reason) = usable(&at.row, self.now()) {
-            return Ok(Err(denial(reason)));
+            return Ok(Err(reason.into()));
         }
         let feature = at.row.feature.clone();
         let (reason_code, reference, metadata) = (release.reason_code, release.reference, &release.metadata);
@@ -399,7 +399,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         }
         match at.payers {
             Ok(payers) => self.plan_over(&at.wallets[..payers], at.row.charge(), excess, false),
-            Err(reason) => Ok(Err(denial(reason))),
+            Err(reason) => Ok(Err(reason.into())),
         }
     }
 
@@ -493,8 +493,4 @@ fn usable(row: &HoldRow, now: Time) -> Result<(), Reason> {
         HoldStatus::Expired => Err(Reason::HoldExpired),
         HoldStatus::Captured | HoldStatus::Released => Err(Reason::HoldClosed),
     }
-}
-
-fn denial(reason: Reason) -> Denial {
-    Denial { reason, shortage: None }
 }

@@ -1,10 +1,9 @@
 //! The life of a grant after it was made: confirmed, failed, voided.
 
 use crate::amount::Amount;
-use crate::booking::Booking;
+use crate::booking::{Booking, Moved};
 use crate::burn;
 use crate::command::{ConfirmGrant, EndGrant, Expiry, GrantEnd, Header};
-use crate::grant::Granted;
 use crate::ids::{OperationId, RecordId, TrancheId};
 use crate::rows::journal::{MovementKind, MovementStatus, TrancheRecord};
 use crate::rows::keys::{self, DueKey, DueRank};
@@ -22,7 +21,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         header: &Header<'_>,
         confirm: &ConfirmGrant<'_>,
         at: WalletAt,
-    ) -> Result<Option<Result<Granted, Reason>>, Stop> {
+    ) -> Result<Option<Result<Moved, Reason>>, Stop> {
         let now = self.now();
         let id = confirm.tranche;
         let Some(mut row) = self.find_tranche(at, id)? else {
@@ -65,7 +64,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
                 actor: header.actor.to_owned(),
             };
             self.changes.put(keys::record(record), told.encode());
-            return Ok(Some(Ok(Granted { operation: OperationId(record.0), movements: Vec::new() })));
+            return Ok(Some(Ok(Moved { operation: OperationId(record.0), movements: Vec::new() })));
         }
         row.life = TrancheLife::Open;
         self.changes.put(keys::tranche(no, id), row.encode());
@@ -76,7 +75,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let draw = Draw { tranche: id, kind: row.kind, amount: row.amount, left: row.amount };
         let booking = Booking::of_command(header, now, reason_code, reference, metadata);
         let (kind, status) = (MovementKind::Granted, MovementStatus::Posted);
-        Ok(Some(self.granted_by(&booking, at, kind, status, row.amount, draw)))
+        Ok(Some(Ok(self.moved_by(&booking, at, kind, status, row.amount, draw)?)))
     }
 
     /// Ends a tranche of a wallet at hand before its time.
@@ -85,7 +84,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         header: &Header<'_>,
         end: &EndGrant<'_>,
         at: WalletAt,
-    ) -> Result<Result<Granted, Reason>, Stop> {
+    ) -> Result<Result<Moved, Reason>, Stop> {
         let now = self.now();
         let id = end.tranche;
         let Some(mut row) = self.find_tranche(at, id)? else { return Ok(Err(Reason::TrancheNotFound)) };
@@ -123,7 +122,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             MovementStatus::Pending => Amount::ZERO,
             MovementStatus::Posted => Amount(-gone.0),
         };
-        Ok(self.granted_by(&booking, at, MovementKind::Voided, status, effect, draw))
+        self.moved_by(&booking, at, MovementKind::Voided, status, effect, draw).map(Ok)
     }
 
     /// Has a tranche become active at an instant that lies ahead.
@@ -133,7 +132,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         self.arm_by(at, effective_at);
     }
 
-    fn granted_by(
+    fn moved_by(
         &mut self,
         booking: &Booking<'_>,
         at: WalletAt,
@@ -141,14 +140,13 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         status: MovementStatus,
         amount: Amount,
         draw: Draw,
-    ) -> Result<Granted, Reason> {
+    ) -> Result<Moved, Stop> {
         let mut movements = Vec::with_capacity(1);
         self.book_movement(booking, &mut movements, 0, at, kind, status, amount, vec![draw]);
-        let operation = movements.first().map_or(OperationId::default(), |own| OperationId(own.id.0));
-        Ok(Granted { operation, movements })
+        Moved::by(movements)
     }
 }
 
-fn refused(reason: Reason) -> Option<Result<Granted, Reason>> {
+fn refused(reason: Reason) -> Option<Result<Moved, Reason>> {
     Some(Err(reason))
 }

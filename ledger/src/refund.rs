@@ -6,28 +6,19 @@
 //! `VOIDED`).
 
 use crate::amount::Amount;
-use crate::booking::{Booking, sum_of};
+use crate::booking::{Booking, Moved, sum_of};
 use crate::burn;
 use crate::command::{Header, Refund};
 use crate::grant::amount_reason;
-use crate::ids::{OperationId, RecordId, TrancheId};
+use crate::ids::{RecordId, TrancheId};
 use crate::rows::journal::{Movement, MovementKind, MovementStatus};
 use crate::rows::keys;
 use crate::rows::open::Charge;
 use crate::rows::refund::RefundRow;
 use crate::rows::tranche::{TrancheLife, TrancheRow};
 use crate::store::{LocalDamage, Store};
-use crate::verdict::{Draw, Posted, Reason};
+use crate::verdict::{Draw, Reason};
 use crate::workspace::{Stop, WalletAt, Workspace};
-
-/// A refund, applied.
-#[derive(Debug)]
-pub struct Refunded {
-    /// The operation.
-    pub operation: OperationId,
-    /// What came back, then what of it was withdrawn, then what of it lapsed.
-    pub movements: Vec<Posted>,
-}
 
 impl<S: Store + ?Sized> Workspace<'_, S> {
     /// Gives back what a movement of a wallet at hand spent. `None`: what is due has to be booked first.
@@ -37,7 +28,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         refund: &Refund<'_>,
         (id, movement): (RecordId, Movement),
         at: WalletAt,
-    ) -> Result<Option<Result<Refunded, Reason>>, Stop> {
+    ) -> Result<Option<Result<Moved, Reason>>, Stop> {
         Ok(match self.lapses_unbooked(refund, &movement, at)? {
             true => None,
             false => Some(self.refund_settled(header, refund, (id, movement), at)?),
@@ -66,7 +57,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         refund: &Refund<'_>,
         (id, movement): (RecordId, Movement),
         at: WalletAt,
-    ) -> Result<Result<Refunded, Reason>, Stop> {
+    ) -> Result<Result<Moved, Reason>, Stop> {
         if !matches!(movement.kind, MovementKind::Consumed | MovementKind::Captured) {
             return Ok(Err(Reason::InvalidArgument));
         }
@@ -135,8 +126,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         self.wallet_mut(at).available.0 -= lapsed_sum.0;
         let gone = Amount(-lapsed_sum.0);
         self.book_movement(&booking, &mut movements, 0, at, MovementKind::Expired, posted, gone, lapsed);
-        let operation = movements.first().ok_or(Stop::Fault("a refund of nothing"))?.id;
-        Ok(Ok(Refunded { operation: OperationId(operation.0), movements }))
+        Moved::by(movements).map(Ok)
     }
 
     /// Puts units back into a tranche, as its life lets them.

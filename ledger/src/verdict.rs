@@ -186,6 +186,12 @@ pub struct Denial {
     pub shortage: Option<Shortage>,
 }
 
+impl From<Reason> for Denial {
+    fn from(reason: Reason) -> Denial {
+        Denial { reason, shortage: None }
+    }
+}
+
 /// How much is there and how much was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortage {
