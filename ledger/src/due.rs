@@ -9,11 +9,17 @@
 //! Invariants:
 //! - A wallet with something due later has a `D` row at or before that time, and `next_due_at` is never
 //!   after what is due first in it.
-//! - There is no `D` row before the time at which a sweep last left nothing over: what is granted later
-//!   falls due later.
+//! - There is no `D` row before the one at which the last sweep ended: what is granted later falls due
+//!   later.
 //!
 //! Rows that are booked go, and a store keeps a mark for each that is gone, until it compacts. So every
-//! look begins behind what was booked, never at the beginning: it would walk over all those marks.
+//! look begins behind what was booked, never at the beginning: it would walk over all those marks. While
+//! more is due than was booked, the wallet and the shard remember up to where.
+//!
+//! A sweep takes bounded steps. In a wallet with more than that it also adds up what has expired, so that
+//! the wallet can be read and spent from long before all of it is booked.
+
+use std::collections::VecDeque;
 
 use crate::amount::Amount;
 use crate::burn;
@@ -23,7 +29,7 @@ use crate::rows::journal::{MovementKind, MovementStatus, NewMovement};
 use crate::rows::keys::{self, DueKey, DueRank, Key};
 use crate::rows::open::Charge;
 use crate::rows::tranche::{TrancheLife, TrancheRow};
-use crate::rows::wallet::Lapse;
+use crate::rows::wallet::{DueItem, Lapse, Wallet};
 use crate::store::{LocalDamage, Store};
 use crate::time::{Span, Time};
 use crate::verdict::Draw;
@@ -40,13 +46,65 @@ const LAPSED_PER_TOUCH_MAX: usize = 10_000;
 /// of them at most it walks over.
 const TIME_OUTS_AHEAD: Span = Span::from_secs(16);
 
-/// Up to where what is due in a wallet has been booked: nothing is due before.
-struct Cursor {
-    rows: Key,
-    time_outs: Key,
+/// Most rows of what is due that are read at once.
+const ROWS_AHEAD_MAX: usize = 64;
+
+/// What is due in a wallet beyond what has been booked: where it begins, and what was read of it.
+struct Ahead {
+    rows_from: Key,
+    rows: VecDeque<(DueKey, Amount)>,
+    time_outs_from: Key,
+    time_outs: VecDeque<(Time, Next)>,
+    /// How many rows to read at once: most wallets have one item that is due, some have very many.
+    at_once: usize,
+}
+
+impl Ahead {
+    fn of(wallet: &Wallet) -> Ahead {
+        let no = wallet.no;
+        let (rows_from, time_outs_from) = match wallet.booked_to {
+            None => (keys::due_since(no, wallet.next_due_at), keys::hold_due_since(no, wallet.next_due_at)),
+            Some(DueItem::TimeOut(at, hold)) => {
+                (keys::due_since(no, at), keys::after(keys::hold_due(no, at, hold)))
+            }
+            // Time-outs come first at each instant.
+            Some(DueItem::Tranche(due)) => {
+                (keys::after(keys::due(no, due)), keys::hold_due_since(no, Time(due.at.0 + 1)))
+            }
+        };
+        Ahead { rows_from, rows: VecDeque::new(), time_outs_from, time_outs: VecDeque::new(), at_once: 1 }
+    }
+
+    fn read_at_once(&mut self) -> usize {
+        let rows = self.at_once;
+        self.at_once = (rows * 2).min(ROWS_AHEAD_MAX);
+        rows
+    }
+
+    /// A tranche was booked.
+    fn pass_tranche(&mut self, no: WalletNo, due: DueKey) {
+        self.rows_from = keys::after(keys::due(no, due));
+        match due.rank {
+            DueRank::Expiry if self.rows.front().is_some_and(|(own, _)| *own == due) => {
+                self.rows.pop_front();
+            }
+            DueRank::Expiry => {}
+            // It expires too, perhaps before what was read.
+            DueRank::Activation => self.rows.clear(),
+        }
+    }
+
+    /// A time-out was booked.
+    fn pass_time_out(&mut self, no: WalletNo, at: Time, hold: HoldId) {
+        self.time_outs_from = keys::after(keys::hold_due(no, at, hold));
+        self.time_outs.pop_front();
+        // What it gave back expires too, perhaps before what was read.
+        self.rows.clear();
+    }
 }
 
 /// What is due next in a wallet.
+#[derive(Clone, Copy)]
 enum Next {
     /// A hold times out.
     TimeOut(HoldId),
@@ -84,34 +142,42 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let now = self.now();
         let mut items = 0;
         let wallet = self.wallet(at);
-        let no = wallet.no;
-        let mut cursor = Cursor {
-            rows: keys::due_since(no, wallet.next_due_at),
-            time_outs: keys::hold_due_since(no, wallet.next_due_at),
-        };
+        let (no, mut booked_to) = (wallet.no, wallet.booked_to);
+        let mut ahead = Ahead::of(wallet);
         loop {
-            let next = self.next_due(at, &cursor)?;
-            let next_at = next.as_ref().map_or(Time::NEVER, |(at, _)| *at);
+            let next = self.next_due(at, &mut ahead)?;
+            let next_at = next.map_or(Time::NEVER, |(at, _)| at);
             let more = next_at <= now;
             // Items are booked in their order, and what booking them adds is due after them.
             match next {
                 Some((_, Next::Tranche(due, held))) if more && items < limit => {
                     self.book(at, due, held)?;
-                    cursor.rows = keys::after(keys::due(no, due));
+                    ahead.pass_tranche(no, due);
+                    booked_to = Some(DueItem::Tranche(due));
                 }
                 Some((_, Next::TimeOut(hold))) if more && items < limit => {
                     self.time_out(at, next_at, hold)?;
-                    cursor.time_outs = keys::after(keys::hold_due(no, next_at, hold));
+                    ahead.pass_time_out(no, next_at, hold);
+                    booked_to = Some(DueItem::TimeOut(next_at, hold));
                 }
                 _ => {
                     self.arm(at, next_at);
-                    if !more && self.wallet(at).lapse.is_some() {
-                        self.wallet_mut(at).lapse = None;
-                    }
+                    self.leave(at, booked_to.filter(|_| more));
                     return Ok(Booked { items, more });
                 }
             }
             items += 1;
+        }
+    }
+
+    /// Remembers up to where a wallet was booked while more is due. `None`: nothing is.
+    fn leave(&mut self, at: WalletAt, booked_to: Option<DueItem>) {
+        let wallet = self.wallet(at);
+        if wallet.booked_to != booked_to {
+            self.wallet_mut(at).booked_to = booked_to;
+        }
+        if booked_to.is_none() && self.wallet(at).lapse.is_some() {
+            self.wallet_mut(at).lapse = None;
         }
     }
 
@@ -158,10 +224,10 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     }
 
     /// What is due next, and when.
-    fn next_due(&self, at: WalletAt, cursor: &Cursor) -> Result<Option<(Time, Next)>, Stop> {
-        let tranche = self.next_tranche(at, &cursor.rows)?;
+    fn next_due(&self, at: WalletAt, ahead: &mut Ahead) -> Result<Option<(Time, Next)>, Stop> {
+        let tranche = self.next_tranche(at, ahead)?;
         let tranche = tranche.map(|(due, held)| (due.at, Next::Tranche(due, held)));
-        let time_out = self.next_time_out(at, &cursor.time_outs)?;
+        let time_out = self.next_time_out(at, ahead)?;
         Ok(match (time_out, tranche) {
             (Some(time_out), Some(tranche)) if tranche.0 < time_out.0 => Some(tranche),
             (None, tranche) => tranche,
@@ -169,31 +235,39 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         })
     }
 
-    /// Which hold times out next, from a key on.
-    fn next_time_out(&self, at: WalletAt, from: &[u8]) -> Result<Option<(Time, Next)>, Stop> {
+    /// Which hold times out next.
+    fn next_time_out(&self, at: WalletAt, ahead: &mut Ahead) -> Result<Option<(Time, Next)>, Stop> {
         let wallet = self.wallet(at);
         let now = self.now();
         let Some((begin, end)) = wallet.holds.spans().next() else { return Ok(None) };
         if begin > now {
             return Ok(Some((begin, Next::Look)));
         }
-        let end = end.min(now.saturating_add(TIME_OUTS_AHEAD));
-        let begin = keys::hold_due_since(wallet.no, begin);
-        let from = from.max(begin.as_slice());
-        let rows = self.scan(from, &keys::hold_due_since(wallet.no, end), 1)?;
-        let Some((key, _)) = rows.first() else {
-            return match end > now {
-                true => Ok(Some((end, Next::Look))),
-                false => Err(LocalDamage::Missing("an open hold of a wallet").into()),
-            };
-        };
-        let (due, hold) = keys::parse_hold_due(key)?;
-        Ok(Some((due, Next::TimeOut(hold))))
+        if ahead.time_outs.is_empty() {
+            let end = end.min(now.saturating_add(TIME_OUTS_AHEAD));
+            let begin = keys::hold_due_since(wallet.no, begin);
+            let from = begin.max(ahead.time_outs_from.clone());
+            let until = keys::hold_due_since(wallet.no, end);
+            for (key, _) in self.scan(&from, &until, ahead.read_at_once())? {
+                let (due, hold) = keys::parse_hold_due(&key)?;
+                ahead.time_outs.push_back((due, Next::TimeOut(hold)));
+            }
+            if ahead.time_outs.is_empty() && end <= now {
+                return Err(LocalDamage::Missing("an open hold of a wallet").into());
+            }
+            if ahead.time_outs.is_empty() {
+                ahead.time_outs.push_back((end, Next::Look));
+            }
+        }
+        Ok(ahead.time_outs.front().copied())
     }
 
-    /// Which tranche is due next, in the window or in a row, and for a row what it holds. `from`: there
-    /// is no row before this key.
-    fn next_tranche(&self, at: WalletAt, from: &[u8]) -> Result<Option<(DueKey, Option<Amount>)>, Stop> {
+    /// Which tranche is due next, in the window or in a row, and for a row what it holds.
+    fn next_tranche(
+        &self,
+        at: WalletAt,
+        ahead: &mut Ahead,
+    ) -> Result<Option<(DueKey, Option<Amount>)>, Stop> {
         let wallet = self.wallet(at);
         let expiring = wallet.window.iter().filter(|own| own.expires_at != Time::NEVER);
         let window = expiring
@@ -203,9 +277,16 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         if wallet.due_rows == 0 {
             return Ok(window);
         }
-        let rows = self.scan(from, &keys::end_of(&keys::due_of(wallet.no)), 1)?;
-        let (key, row) = rows.first().ok_or(LocalDamage::Missing("what is due in a wallet"))?;
-        let first = (keys::parse_due(key)?, Some(due_amount(row)?));
+        if ahead.rows.is_empty() {
+            let until = keys::end_of(&keys::due_of(wallet.no));
+            let at_once = ahead.read_at_once();
+            for (key, row) in self.scan(&ahead.rows_from, &until, at_once)? {
+                ahead.rows.push_back((keys::parse_due(&key)?, due_amount(&row)?));
+            }
+        }
+        let (due, available) =
+            ahead.rows.front().copied().ok_or(LocalDamage::Missing("what is due in a wallet"))?;
+        let first = (due, Some(available));
         Ok(Some(window.map_or(first, |window| window.min(first))))
     }
 
@@ -273,13 +354,14 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     fn count_lapsed(&mut self, at: WalletAt) -> Result<bool, Stop> {
         let wallet = self.wallet(at);
         let now = self.now();
-        let time_out = self.next_time_out(at, &keys::hold_due_since(wallet.no, wallet.next_due_at))?;
+        let mut ahead = Ahead::of(wallet);
+        let time_out = self.next_time_out(at, &mut ahead)?;
         if time_out.is_some_and(|(due, _)| due <= now) {
             return Ok(false);
         }
         let from = match &wallet.lapse {
             Some(lapse) => keys::after(keys::due(wallet.no, lapse.through)),
-            None => keys::due_since(wallet.no, wallet.next_due_at),
+            None => ahead.rows_from,
         };
         let until = keys::due_since(wallet.no, Time(now.0 + 1));
         let rows = self.scan(&from, &until, LAPSED_PER_TOUCH_MAX)?;
@@ -301,54 +383,63 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     /// a step is an item booked, or a look at a wallet in which nothing was due after all.
     pub fn sweep(&mut self, limit: u32) -> Result<Booked, Stop> {
         let end = Time(self.now().0 + 1);
-        let mut from = keys::due_wallet(self.meta.swept_until, WalletNo(0));
+        let mut from = keys::due_wallet(self.meta.swept_until, self.meta.swept_wallet);
         let until = keys::due_wallet(end, WalletNo(0));
-        let (mut steps, mut items) = (0, 0);
+        let (mut steps, mut items, mut at_once) = (0, 0, 1);
         loop {
-            let rows = self.scan(&from, &until, 1)?;
-            let Some((due_key, wallet_key)) = rows.into_iter().next() else {
+            // What a wallet that was swept has due later is swept with it: no rows come between these.
+            let rows = self.scan(&from, &until, at_once)?;
+            at_once = (at_once * 2).min(ROWS_AHEAD_MAX);
+            if rows.is_empty() {
                 self.meta.swept_until = end;
+                self.meta.swept_wallet = WalletNo(0);
                 return Ok(Booked { items, more: false });
-            };
-            if steps >= limit {
-                return Ok(Booked { items, more: true });
             }
-            let booked = match self.sweep_wallet(&due_key, &wallet_key, limit - steps) {
-                Ok(booked) => booked,
-                Err(Stop::Fault(what)) => {
-                    self.roll_back();
-                    let (namespace, id, _) = keys::wallet_names(&wallet_key)?;
-                    self.quarantine(Customer { namespace, id })?;
-                    self.changes.delete(due_key);
-                    self.checkpoint();
-                    return Err(Stop::Fault(what));
+            for (due_key, wallet_key) in rows {
+                if steps >= limit {
+                    return Ok(Booked { items, more: true });
                 }
-                Err(damage) => return Err(damage),
-            };
-            self.checkpoint();
-            items += booked.items;
-            steps += booked.items.max(1);
-            if !booked.more {
+                let booked = match self.sweep_wallet(&due_key, &wallet_key, limit - steps) {
+                    Ok(booked) => booked,
+                    Err(Stop::Fault(what)) => {
+                        self.roll_back();
+                        let (namespace, id, _) = keys::wallet_names(&wallet_key)?;
+                        self.quarantine(Customer { namespace, id })?;
+                        self.changes.delete(due_key);
+                        self.checkpoint();
+                        return Err(Stop::Fault(what));
+                    }
+                    Err(damage) => return Err(damage),
+                };
+                (self.meta.swept_until, self.meta.swept_wallet) = keys::parse_due_wallet(&due_key)?;
+                self.checkpoint();
+                items += booked.items;
+                steps += booked.items.max(1);
+                if booked.more {
+                    return Ok(Booked { items, more: true });
+                }
                 from = keys::after(due_key);
             }
         }
     }
 
-    /// Books what is due in a wallet under a `D` row. More: there is more due under this very row.
+    /// Books what is due in a wallet under a `D` row.
     fn sweep_wallet(&mut self, due_key: &Key, wallet_key: &Key, limit: u32) -> Result<Booked, Stop> {
-        let due_at = keys::parse_due_wallet(due_key)?;
+        let (due_at, _) = keys::parse_due_wallet(due_key)?;
         let at = self.find_wallet(wallet_key)?.ok_or(LocalDamage::Missing("a wallet that is due"))?;
         let wallet = self.wallet(at);
         let mut booked = Booked { items: 0, more: false };
         if wallet.next_due_at == due_at && !wallet.quarantined {
             booked = self.book_due(at, limit)?;
+            if booked.more {
+                self.count_lapsed(at)?;
+            }
             self.check_touched().map_err(Stop::Fault)?;
         }
-        let more = booked.more && self.wallet(at).next_due_at == due_at;
-        if !more {
+        if !booked.more || self.wallet(at).next_due_at != due_at {
             self.changes.delete(due_key.clone());
         }
-        Ok(Booked { more, ..booked })
+        Ok(booked)
     }
 }
 

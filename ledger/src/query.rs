@@ -1,7 +1,9 @@
 //! Reads: wallets, balances, tranches and movements, from a consistent view of a shard.
 //!
 //! A read is judged at a ledger time and counts what is due by then as if it were booked; it changes
-//! nothing. Its cost grows with what it lists, and with a backlog that is due and not booked yet.
+//! nothing. Its cost grows with what it lists. What is due and not booked yet costs it no more than it costs
+//! a command, or a little: a read of a wallet with a longer backlog of activations or time-outs has no
+//! result ([`ReadError::Backlog`]).
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -23,6 +25,9 @@ use crate::workspace::{Stop, WalletAt, Workspace};
 
 /// Most rows that one page lists.
 pub const PAGE_ROWS_MAX: usize = 1_000;
+
+/// Most items that a read goes through, where a command would ask to be sent again: some ten milliseconds.
+const READ_BOOKED_MAX: u32 = 1_000;
 
 /// A wallet as a read shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +102,9 @@ pub enum ReadError {
     /// This replica's rows cannot be trusted.
     #[error(transparent)]
     Damage(#[from] LocalDamage),
+    /// More is due in the wallet than a read goes through; the sweep books it.
+    #[error("more is due in this wallet than a read goes through; it is being booked")]
+    Backlog,
     /// An invariant does not hold.
     #[error("an invariant does not hold: {0}")]
     Fault(&'static str),
@@ -124,7 +132,8 @@ pub fn last_time<S: Store + ?Sized>(store: &S) -> Result<Time, LocalDamage> {
 
 /// Whether a sweep at `now` would find something to do.
 pub fn something_due<S: Store + ?Sized>(store: &S, now: Time) -> Result<bool, LocalDamage> {
-    let from = keys::due_wallet(Workspace::open(store, 0)?.meta.swept_until, WalletNo(0));
+    let meta = Workspace::open(store, 0)?.meta;
+    let from = keys::due_wallet(meta.swept_until, meta.swept_wallet);
     let until = keys::due_wallet(Time(now.0.saturating_add(1)), WalletNo(0));
     let mut due = false;
     if from < until {
@@ -240,7 +249,7 @@ fn view_tranche<S: Store + ?Sized>(
     let id = TrancheId(u64::from_be_bytes(*id));
     let tranche = TrancheRow::decode(row)?;
     let zero = Amount::ZERO;
-    let (held, expired, voided) = (tranche.held, tranche.expired, tranche.voided);
+    let (held, mut expired, voided) = (tranche.held, tranche.expired, tranche.voided);
     let (status, pending, available) = match tranche.life {
         TrancheLife::Scheduled => (TrancheStatus::Scheduled, tranche.amount, zero),
         TrancheLife::Pending => (TrancheStatus::Pending, tranche.amount, zero),
@@ -248,7 +257,11 @@ fn view_tranche<S: Store + ?Sized>(
         TrancheLife::Voided => (TrancheStatus::Voided, zero, zero),
         TrancheLife::Failed => (TrancheStatus::Failed, zero, zero),
         TrancheLife::Open => {
-            let open = burn::open_part(work, at, id, &tranche)?;
+            let mut open = burn::open_part(work, at, id, &tranche)?;
+            if tranche.expires_at <= work.now() {
+                expired.0 += open.0;
+                open = zero;
+            }
             let used_up = open == zero && held == zero;
             // One that was wholly held had nothing to be booked at its expiry.
             let status = match tranche.expires_at <= work.now() {
@@ -298,13 +311,14 @@ pub fn open_tranches<S: Store + ?Sized>(
         pending: Amount::ZERO,
         expires_at: tranche.expires_at,
     };
+    // Those that have expired may not all be booked.
+    let counts = |tranche: &&OpenTranche| tranche.expires_at > work.now();
     let mut found: BTreeMap<TrancheId, OpenView> =
-        own.window.iter().map(|tranche| (tranche.id, active(tranche))).collect();
+        own.window.iter().filter(counts).map(|tranche| (tranche.id, active(tranche))).collect();
     if own.overflow.is_some() {
         for_each_row(&work, &keys::open_of(own.no), |_, row| {
-            let mut reader = Reader::new(row);
-            let tranche = OpenTranche::decode(&mut reader)?;
-            found.insert(tranche.id, active(&tranche));
+            let tranche = OpenTranche::decode(&mut Reader::new(row))?;
+            found.extend(Some(&tranche).filter(counts).map(|tranche| (tranche.id, active(tranche))));
             Ok(())
         })?;
     }
@@ -676,7 +690,8 @@ fn movements_booked<S: Store + ?Sized>(
     Ok((work.wallet(at).movements, work.wallet(at).chain_head))
 }
 
-/// A throw-away workspace in which all that is due in a wallet by `now` is booked.
+/// A throw-away workspace in which what is due in a wallet by `now` is booked, but for expiries that a
+/// [`Lapse`](crate::rows::wallet::Lapse) sums up.
 fn settled<'s, S: Store + ?Sized>(
     store: &'s S,
     customer: Customer<'_>,
@@ -686,8 +701,11 @@ fn settled<'s, S: Store + ?Sized>(
     let mut work = Workspace::open(store, 0)?;
     work.meta.last_time = work.meta.last_time.max(now);
     let at = find(&mut work, customer, wallet)?;
-    if work.now() >= work.wallet(at).next_due_at {
-        work.book_due(at, u32::MAX)?;
+    if work.settle(at)? {
+        return Ok((work, at));
     }
-    Ok((work, at))
+    match work.book_due(at, READ_BOOKED_MAX)?.more {
+        true => Err(ReadError::Backlog),
+        false => Ok((work, at)),
+    }
 }

@@ -64,6 +64,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             window: Vec::new(),
             overflow: None,
             lapse: None,
+            booked_to: None,
             held: Amount::ZERO,
             holds: crate::rows::wallet::HoldCounts::default(),
         };

@@ -22,7 +22,7 @@ use purser_ledger::rows::memo::{HoldMemo, Memo, Outcome};
 use purser_ledger::rows::meta::Meta;
 use purser_ledger::rows::open::{Charge, Class, OpenTranche};
 use purser_ledger::rows::tranche::{TrancheLife, TrancheRow};
-use purser_ledger::rows::wallet::{HoldCounts, Lapse, Overflow, Wallet};
+use purser_ledger::rows::wallet::{DueItem, HoldCounts, Lapse, Overflow, Wallet};
 use purser_ledger::time::{Span, Time};
 use purser_ledger::verdict::{Balance, Denial, Draw, Reason, Shortage, WalletInfo};
 
@@ -151,13 +151,14 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
             through: DueKey { at: Time(9), rank: DueRank::Expiry, tranche: TrancheId(0x0304) },
             amount: Amount(1),
         }),
+        booked_to: Some(DueItem::TimeOut(Time(8), HoldId(0x0305))),
         held: Amount(7),
         holds,
     };
     let head = "ab".repeat(32);
     let mut expected = bytes(&[
         ("01", "version"),
-        ("3d", "frozen 1, overflow 4, lapse 8, holds 16, closed 32"),
+        ("7d", "frozen 1, overflow 4, lapse 8, holds 16, closed 32, booked to 64"),
         ("82 02", "number 0x102"),
         ("07", "length"),
         ("'credits", "asset code"),
@@ -183,6 +184,9 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
         ("01", "expiry"),
         ("84 06", "tranche"),
         ("01", "amount"),
+        ("08", "booked to 8"),
+        ("00", "a time-out"),
+        ("85 06", "hold"),
         ("07", "held"),
         ("02", "holds time out in two spans of 2^28 microseconds"),
         ("01 01", "in the first one"),
@@ -408,14 +412,21 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
     assert_eq!(denied.encode(), expected);
     assert_eq!(Memo::decode(&expected), Ok(denied));
 
-    let meta =
-        Meta { shard_tag: 0x0102, allocated: 300, last_time: Time(128), swept_until: Time(129), digest: 1 };
+    let meta = Meta {
+        shard_tag: 0x0102,
+        allocated: 300,
+        last_time: Time(128),
+        swept_until: Time(129),
+        swept_wallet: WalletNo(7),
+        digest: 1,
+    };
     let expected = bytes(&[
-        ("02", "version"),
+        ("03", "version"),
         ("0201", "shard tag, little-endian"),
         ("ac 02", "allocated"),
         ("80 01", "last time"),
         ("81 01", "swept until"),
+        ("07", "swept wallet"),
         ("01000000000000000000000000000000", "digest"),
     ]);
     assert_eq!(meta.encode(), expected);

@@ -4,7 +4,7 @@ mod story;
 
 use purser_ledger::amount::Amount;
 use purser_ledger::command::{
-    Capture, ExtendHold, HOLD_TTL_DEFAULT, HOLD_TTL_MAX, Hold, Operation, Payer, Release,
+    Capture, ExtendHold, HOLD_TTL_DEFAULT, HOLD_TTL_MAX, Operation, Payer, Release,
 };
 use purser_ledger::ids::{Customer, HoldId};
 use purser_ledger::query;
@@ -19,27 +19,6 @@ use story::*;
 
 /// The default life of a hold.
 const TTL: u64 = HOLD_TTL_DEFAULT.0;
-
-fn hold_of<'a>(payer: Payer<'a>, amount: &str) -> Hold<'a> {
-    Hold {
-        payer,
-        amount: decimal(amount),
-        ttl: None,
-        charge_type: None,
-        feature: None,
-        reason_code: "",
-        reference: "",
-        metadata: Vec::new(),
-    }
-}
-
-fn hold<'a>(wallet: &'a str, amount: &str) -> Operation<'a> {
-    Operation::Hold(hold_of(Payer::Wallet(wallet), amount))
-}
-
-fn hold_for<'a>(wallet: &'a str, amount: &str, ttl: u64) -> Operation<'a> {
-    Operation::Hold(Hold { ttl: Some(Span(ttl)), ..hold_of(Payer::Wallet(wallet), amount) })
-}
 
 fn hold_ann(amount: &str) -> Operation<'static> {
     Operation::Hold(hold_of(Payer::CustomerIn(CREDITS), amount))

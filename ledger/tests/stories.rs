@@ -5,16 +5,11 @@
 
 mod story;
 
-use std::cell::Cell;
-
 use purser_ledger::amount::{Amount, Asset};
-use purser_ledger::apply::apply_batch;
 use purser_ledger::command::{
-    BatchEncoder, BurnPolicy, ChargeScope, ChargeType, Debit, Operation, Payer, TrancheKind, TrancheSpec,
+    BurnPolicy, ChargeScope, ChargeType, Debit, Operation, Payer, TrancheKind, TrancheSpec,
 };
-use purser_ledger::query;
 use purser_ledger::rows::journal::{MovementKind, MovementStatus};
-use purser_ledger::store::{MemStore, Store, StoreError};
 use purser_ledger::time::{Span, Time};
 use purser_ledger::verdict::{Applied, Balance, Effect, Reason, Reply, Verdict};
 use story::*;
@@ -581,27 +576,7 @@ fn movements_are_numbered_without_gaps_and_their_chain_verifies() {
     ledger.assert_audit_is_clean("main");
 }
 
-// ---- sweeps -----------------------------------------------------------------------------------
-
-#[test]
-fn sweeps_of_one_book_every_wallet_in_the_order_of_time() {
-    let mut ledger = Ledger::with_wallets(&["one", "two"]);
-    ledger.applied(grant("one", &[until(1_300, credit("1")), until(1_500, credit("2"))]));
-    ledger.applied(grant("two", &[until(1_200, credit("4")), until(1_400, credit("8"))]));
-    ledger.now = 2_000;
-
-    let settled: Vec<i128> = std::iter::repeat_with(|| {
-        assert!(matches!(ledger.sweep(1), Reply::Swept { booked: 1, .. }));
-        let last = |wallet| ledger.movements(wallet).last().unwrap().settled_after.0;
-        last("one") + last("two")
-    })
-    .take(4)
-    .collect();
-
-    // Of 15: without the 4 of 1,200, the 1 of 1,300, the 8 of 1,400, the 2 of 1,500.
-    assert_eq!(settled, [11, 10, 2, 0]);
-    assert_eq!(ledger.sweep(1), Reply::Swept { booked: 0, more: false });
-}
+// ---- what is due and not booked ----------------------------------------------------------------
 
 #[test]
 fn a_denied_grant_beside_a_huge_unbooked_expiry_succeeds_once_that_is_booked() {
@@ -622,104 +597,6 @@ fn a_denied_grant_beside_a_huge_unbooked_expiry_succeeds_once_that_is_booked() {
     }
     assert_eq!(Amount(ledger.available("main")), decimal(NINES).to_amount(0).unwrap());
     ledger.assert_audit_is_clean("main");
-}
-
-/// A store that counts the rows that scans visit.
-struct Counted<'s> {
-    store: &'s MemStore,
-    visited: Cell<usize>,
-}
-
-impl Store for Counted<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.get(key)
-    }
-
-    fn scan(
-        &self,
-        from: &[u8],
-        until: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StoreError> {
-        self.store.scan(from, until, &mut |key, row| {
-            self.visited.set(self.visited.get() + 1);
-            visit(key, row)
-        })
-    }
-
-    fn scan_back(
-        &self,
-        from: &[u8],
-        until: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StoreError> {
-        self.store.scan_back(from, until, visit)
-    }
-}
-
-#[test]
-fn a_sweep_walks_over_what_it_books_once() {
-    let mut ledger = Ledger::with_wallets(&["main"]);
-    for _ in 0..5 {
-        ledger.applied(grant("main", &vec![until(1_500, credit("1")); 100]));
-    }
-    let mut sweep = BatchEncoder::new();
-    sweep.push_sweep(1_000);
-    let counted = Counted { store: &ledger.store, visited: Cell::new(0) };
-
-    let applied = apply_batch(&counted, 1, &sweep.finish(Time(2_000))).expect("the store is sound");
-
-    assert_eq!(applied.answers[0].reply, Reply::Swept { booked: 500, more: false });
-    // A look for each item finds one row. Beginning at the first each time would visit 125,000.
-    assert!(counted.visited.get() <= 510, "{}", counted.visited.get());
-}
-
-#[test]
-fn a_sweep_begins_where_the_last_one_left_nothing_over() {
-    let mut ledger = Ledger::with_wallets(&["main"]);
-    ledger.applied(grant("main", &[until(1_500, credit("1")), until(2_500, credit("2"))]));
-    let due = |ledger: &Ledger| query::something_due(&ledger.store, Time(ledger.now)).expect("a sound store");
-    ledger.now = 2_000;
-    assert!(due(&ledger));
-    ledger.sweep(10);
-    assert!(!due(&ledger));
-    ledger.applied(grant("main", &[until(2_001, credit("4"))]));
-
-    ledger.now = 2_001;
-    assert!(due(&ledger));
-    assert_eq!(ledger.sweep(10), Reply::Swept { booked: 1, more: false });
-    ledger.now = 2_500;
-    assert_eq!(ledger.sweep(10), Reply::Swept { booked: 1, more: false });
-    assert!(!due(&ledger));
-    assert_eq!(ledger.available("main"), 0);
-}
-
-/// A sweep goes from wallet to wallet in the order of what is due first in each; at one instant the
-/// older wallet comes first.
-#[test]
-fn a_sweep_goes_to_the_older_wallet_first_where_two_are_due_at_one_instant() {
-    let mut ledger = Ledger::with_wallets(&["one", "two"]);
-    ledger.applied(grant("one", &[from(1_500, credit("1"))]));
-    ledger.applied(grant("two", &[until(1_500, credit("1"))]));
-    ledger.now = 1_500;
-
-    ledger.sweep(1);
-
-    assert_eq!((ledger.movements("one").len(), ledger.movements("two").len()), (2, 1));
-}
-
-/// A look at a wallet in which a command has booked meanwhile what was due is a step too.
-#[test]
-fn a_look_in_vain_is_a_step_of_a_sweep() {
-    let mut ledger = Ledger::with_wallets(&["main"]);
-    ledger.applied(grant("main", &[until(1_300, from(1_100, credit("1")))]));
-    ledger.now = 1_200;
-    ledger.applied(freeze("main", true));
-    ledger.now = 1_300;
-
-    assert_eq!(ledger.sweep(1), Reply::Swept { booked: 0, more: true });
-    assert_eq!(ledger.sweep(1), Reply::Swept { booked: 1, more: false });
-    assert_eq!(ledger.sweep(1), Reply::Swept { booked: 0, more: false });
 }
 
 #[test]

@@ -269,10 +269,12 @@ pub fn due_wallet(at: Time, wallet: WalletNo) -> Key {
     key
 }
 
-/// The instant in a `D` key.
-pub fn parse_due_wallet(key: &[u8]) -> Result<Time, Damage> {
-    let at = key.get(1..9).and_then(|at| at.try_into().ok()).ok_or(Damage("due wallet key"))?;
-    Ok(Time(u64::from_be_bytes(at)))
+/// The instant and the wallet in a `D` key.
+pub fn parse_due_wallet(key: &[u8]) -> Result<(Time, WalletNo), Damage> {
+    const WHAT: Damage = Damage("due wallet key");
+    let (at, rest) = key.get(1..).and_then(|rest| rest.split_first_chunk::<8>()).ok_or(WHAT)?;
+    let wallet = rest.try_into().map_err(|_| WHAT)?;
+    Ok((Time(u64::from_be_bytes(*at)), WalletNo(u64::from_be_bytes(wallet))))
 }
 
 /// `E`: an external reference of a wallet.

@@ -1,10 +1,10 @@
 //! The shard's own row: counters, ledger time, digest.
 
 use crate::codec::{Damage, Reader, put_u64};
-use crate::ids::SHARD_TAG_BITS;
+use crate::ids::{SHARD_TAG_BITS, WalletNo};
 use crate::time::Time;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// What a shard keeps of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Meta {
     pub last_time: Time,
     /// No wallet has anything due before this time that is not booked, but for quarantined ones.
     pub swept_until: Time,
+    /// At that time, no wallet before this one has.
+    pub swept_wallet: WalletNo,
     /// A rolling hash of every batch's changes: equal at equal index on every replica.
     pub digest: u128,
 }
@@ -24,7 +26,14 @@ pub struct Meta {
 impl Meta {
     /// A shard in which nothing has happened.
     pub fn new(shard_tag: u16) -> Meta {
-        Meta { shard_tag, allocated: 0, last_time: Time::ZERO, swept_until: Time::ZERO, digest: 0 }
+        Meta {
+            shard_tag,
+            allocated: 0,
+            last_time: Time::ZERO,
+            swept_until: Time::ZERO,
+            swept_wallet: WalletNo(0),
+            digest: 0,
+        }
     }
 
     /// The next id.
@@ -45,6 +54,7 @@ impl Meta {
         put_u64(&mut out, self.allocated);
         put_u64(&mut out, self.last_time.0);
         put_u64(&mut out, self.swept_until.0);
+        put_u64(&mut out, self.swept_wallet.0);
         out.extend_from_slice(&self.digest.to_le_bytes());
         out
     }
@@ -60,6 +70,7 @@ impl Meta {
             allocated: reader.u64("allocated")?,
             last_time: Time(reader.u64("last_time")?),
             swept_until: Time(reader.u64("swept_until")?),
+            swept_wallet: WalletNo(reader.u64("swept_wallet")?),
             digest: u128::from_le_bytes(reader.array("digest")?),
         };
         reader.finish("meta")?;

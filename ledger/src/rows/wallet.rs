@@ -8,7 +8,7 @@
 use crate::amount::{Amount, Asset};
 use crate::codec::{Damage, Reader, put_text, put_u64, put_u128};
 use crate::command::{BurnPolicy, ChargeScope};
-use crate::ids::{RecordId, WalletNo};
+use crate::ids::{HoldId, RecordId, TrancheId, WalletNo};
 use crate::rows::keys::{DueKey, DueRank};
 use crate::rows::open::OpenTranche;
 use crate::time::Time;
@@ -26,7 +26,8 @@ const FLAG_OVERFLOW: u8 = 4;
 const FLAG_LAPSE: u8 = 8;
 const FLAG_HOLDS: u8 = 16;
 const FLAG_CLOSED: u8 = 32;
-const FLAGS_KNOWN: u8 = 63;
+const FLAG_BOOKED_TO: u8 = 64;
+const FLAGS_KNOWN: u8 = 127;
 
 /// How long the spans are in which open holds are counted by their time-outs: 268 seconds. A hold lives
 /// at most a day: there are 323 spans at most.
@@ -77,6 +78,8 @@ pub struct Wallet {
     pub overflow: Option<Overflow>,
     /// What has expired and could not be booked yet.
     pub lapse: Option<Lapse>,
+    /// Up to where what is due has been booked, while more is due.
+    pub booked_to: Option<DueItem>,
     /// What its open holds have set aside.
     pub held: Amount,
     /// How many open holds it has.
@@ -156,6 +159,43 @@ pub struct Lapse {
     pub through: DueKey,
     /// What they held, and hold no more by the reading of now.
     pub amount: Amount,
+}
+
+/// An item that was due in a wallet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DueItem {
+    /// A hold timed out.
+    TimeOut(Time, HoldId),
+    /// A tranche expired, or became active.
+    Tranche(DueKey),
+}
+
+impl DueItem {
+    /// In the place of a [`DueRank`]: time-outs come first.
+    const TIME_OUT: u8 = 0;
+
+    fn encode(self, out: &mut Vec<u8>) {
+        let (at, rank, id) = match self {
+            DueItem::TimeOut(at, hold) => (at, DueItem::TIME_OUT, hold.0),
+            DueItem::Tranche(due) => (due.at, due.rank as u8, due.tranche.0),
+        };
+        put_u64(out, at.0);
+        out.push(rank);
+        put_u64(out, id);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<DueItem, Damage> {
+        let at = Time(reader.u64("due item")?);
+        let rank = reader.byte("due item")?;
+        let id = reader.u64("due item")?;
+        let tranche = |rank| DueItem::Tranche(DueKey { at, rank, tranche: TrancheId(id) });
+        match rank {
+            DueItem::TIME_OUT => Ok(DueItem::TimeOut(at, HoldId(id))),
+            1 => Ok(tranche(DueRank::Expiry)),
+            2 => Ok(tranche(DueRank::Activation)),
+            _ => Err(Damage("due item")),
+        }
+    }
 }
 
 impl Wallet {
@@ -250,6 +290,7 @@ impl Wallet {
             (self.lapse.is_some(), FLAG_LAPSE),
             (!self.holds.is_empty(), FLAG_HOLDS),
             (self.closed, FLAG_CLOSED),
+            (self.booked_to.is_some(), FLAG_BOOKED_TO),
         ] {
             flags |= if set { flag } else { 0 };
         }
@@ -277,10 +318,11 @@ impl Wallet {
             overflow.floor.encode(&mut out);
         }
         if let Some(lapse) = &self.lapse {
-            put_u64(&mut out, lapse.through.at.0);
-            out.push(lapse.through.rank as u8);
-            put_u64(&mut out, lapse.through.tranche.0);
+            DueItem::Tranche(lapse.through).encode(&mut out);
             put_u128(&mut out, lapse.amount.0 as u128);
+        }
+        if let Some(item) = self.booked_to {
+            item.encode(&mut out);
         }
         if !self.holds.is_empty() {
             put_u128(&mut out, self.held.0 as u128);
@@ -335,6 +377,7 @@ impl Wallet {
             window: Vec::new(),
             overflow: None,
             lapse: None,
+            booked_to: None,
             held: Amount::ZERO,
             holds: HoldCounts::default(),
         };
@@ -355,15 +398,13 @@ impl Wallet {
             });
         }
         if flags & FLAG_LAPSE != 0 {
-            let at = Time(reader.u64("lapse")?);
-            let rank = match reader.byte("lapse")? {
-                1 => DueRank::Expiry,
-                2 => DueRank::Activation,
-                _ => return Err(Damage("lapse")),
+            let DueItem::Tranche(through) = DueItem::decode(&mut reader)? else {
+                return Err(Damage("lapse"));
             };
-            let tranche = crate::ids::TrancheId(reader.u64("lapse")?);
-            let through = DueKey { at, rank, tranche };
             wallet.lapse = Some(Lapse { through, amount: total(&mut reader)? });
+        }
+        if flags & FLAG_BOOKED_TO != 0 {
+            wallet.booked_to = Some(DueItem::decode(&mut reader)?);
         }
         if flags & FLAG_HOLDS != 0 {
             wallet.held = total(&mut reader)?;

@@ -8,7 +8,7 @@ use purser_ledger::apply::apply_batch;
 use purser_ledger::audit::audit;
 use purser_ledger::command::{
     BatchEncoder, BurnPolicy, ChargeScope, ChargeType, Command, CreateWallet, Debit, Expiry, FreezeWallet,
-    Grant, Header, Operation, Payer, TrancheKind, TrancheSpec,
+    Grant, Header, Hold, Operation, Payer, TrancheKind, TrancheSpec,
 };
 use purser_ledger::ids::{Customer, TrancheId};
 use purser_ledger::query;
@@ -275,4 +275,25 @@ pub fn debit_usage_of<'a>(feature: &'a str, wallet: &'a str, amount: &str) -> Op
 
 pub fn debit_ann(amount: &str) -> Operation<'static> {
     Operation::Debit(debit_of(Payer::CustomerIn(CREDITS), amount))
+}
+
+pub fn hold_of<'a>(payer: Payer<'a>, amount: &str) -> Hold<'a> {
+    Hold {
+        payer,
+        amount: decimal(amount),
+        ttl: None,
+        charge_type: None,
+        feature: None,
+        reason_code: "",
+        reference: "",
+        metadata: Vec::new(),
+    }
+}
+
+pub fn hold<'a>(wallet: &'a str, amount: &str) -> Operation<'a> {
+    Operation::Hold(hold_of(Payer::Wallet(wallet), amount))
+}
+
+pub fn hold_for<'a>(wallet: &'a str, amount: &str, ttl: u64) -> Operation<'a> {
+    Operation::Hold(Hold { ttl: Some(Span(ttl)), ..hold_of(Payer::Wallet(wallet), amount) })
 }

@@ -205,6 +205,9 @@ pub fn unread(error: ReadError, request: &Pairs) -> Status {
                 Pairs::new(),
             )
         }
+        ReadError::Backlog => {
+            unavailable("more is due in this wallet than a read goes through; it is being booked: try again")
+        }
         ReadError::Fault(what) => {
             tracing::error!(what, "a read met an invariant that does not hold");
             refuse("INTERNAL", format!("an invariant does not hold: {what}"), Pairs::new())

@@ -37,8 +37,10 @@ const SLOW: Duration = Duration::from_millis(2);
 const MOMENT_MAX: Duration = Duration::from_millis(5);
 /// Most bytes of one entry: a few milliseconds of network and disk.
 const ENTRY_BYTES_MAX: usize = 1 << 20;
-/// Most items booked by one sweep, so that a backlog never holds debits up for long.
-const SWEEP_ITEMS_MAX: u32 = 1_000;
+/// Most items booked by one sweep: a few milliseconds, which a debit may have to wait. After a sweep that left
+/// something over, the shard rests for as long as the sweep took: at most half of its time, and of its
+/// core's, goes into a backlog.
+const SWEEP_ITEMS_MAX: u32 = 200;
 
 /// How often a shard looks for what is due.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +50,9 @@ pub struct Sweeping {
 }
 
 impl Sweeping {
-    /// A tick now, and then one after each span.
-    fn looks(&self) -> Interval {
-        let mut looks = tokio::time::interval(self.every);
+    /// A tick after a rest, and then one after each span.
+    fn looks_after(&self, rest: Duration) -> Interval {
+        let mut looks = tokio::time::interval_at(Instant::now() + rest, self.every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looks
     }
@@ -104,7 +106,7 @@ pub(super) async fn run(
     mut queue: mpsc::Receiver<Pending>,
     sweeping: Sweeping,
 ) {
-    let mut look = sweeping.looks();
+    let mut look = sweeping.looks_after(Duration::ZERO);
     let mut batcher = Batcher::new(id);
     let mut open = true;
     while open || batcher.is_busy() {
@@ -120,8 +122,8 @@ pub(super) async fn run(
         match (event, inner.upgrade()) {
             (Event::Answered(answered), shard) => {
                 let waiting = shard.as_ref().map_or(0, |shard| shard.places.taken());
-                if batcher.hand_out(answered, waiting) {
-                    look = sweeping.looks();
+                if let Some(rest) = batcher.hand_out(answered, waiting) {
+                    look = sweeping.looks_after(rest.min(sweeping.every));
                 }
                 if let Some(shard) = shard {
                     batcher.fill(&shard, &mut queue).await;
@@ -292,14 +294,16 @@ impl Batcher {
         self.under_way.push_back(answer);
     }
 
-    /// Hands the answers of the oldest entry out; whether a sweep should follow at once. `waiting`: commands
-    /// in the queue.
-    fn hand_out(&mut self, answered: Answered, waiting: usize) -> bool {
-        let Some((entry, proposed)) = self.entries.pop_front() else { return false };
+    /// Hands the answers of the oldest entry out; after which rest a sweep should follow, if something is left
+    /// over. `waiting`: commands in the queue.
+    fn hand_out(&mut self, answered: Answered, waiting: usize) -> Option<Duration> {
+        let (entry, proposed) = self.entries.pop_front()?;
         let now = Instant::now();
         let took = now.duration_since(proposed);
         let commands = self.forming.commands + waiting + entry.commands;
-        self.gathering = moment(took).map(|moment| Gathering { commands, until: now + moment });
+        // A sweep takes long on any machine.
+        let moment = moment(took).filter(|_| !entry.swept);
+        self.gathering = moment.map(|moment| Gathering { commands, until: now + moment });
         let proposed = answered.map_err(ShardError::from).and_then(|proposed| match proposed.answers.len() {
             items if items == entry.items() => Ok(proposed),
             items => Err(ShardError::Failed(format!("{} items have {items} answers", entry.items()))),
@@ -308,7 +312,7 @@ impl Batcher {
             Ok(proposed) => proposed,
             Err(error) => {
                 (0..entry.commands).for_each(|_| self.answer_next(Err(error.clone())));
-                return false;
+                return None;
             }
         };
         let mut more = false;
@@ -330,7 +334,7 @@ impl Batcher {
             let witness = Witness { shard: self.shard, log_index, position: position as u64, now };
             self.answer_next(Ok(Placed { witness, reply }));
         }
-        more
+        more.then_some(took)
     }
 
     /// Answers the next command of the oldest caller. One that has gone away does not wait for it.
