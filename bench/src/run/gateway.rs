@@ -28,7 +28,7 @@ const CALL_MAX: Duration = Duration::from_secs(10);
 /// How long a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How often a request is tried: with the pauses, several seconds.
-const TRIES_MAX: u32 = 100;
+pub(super) const TRIES_MAX: u32 = 100;
 /// The pause before the next try: what servers ask for in `RetryInfo`.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The longest answer: 8,000 debits with many draws each.
@@ -37,19 +37,19 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// One client of the servers. Clones of it share connections and what is known of leaders.
 #[derive(Clone)]
 pub struct Gateway {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     scraper: Scraper,
     number: usize,
 }
 
-struct Shared {
+pub(super) struct Shared {
     nodes: Vec<Node>,
     /// How much the answers to batches tell.
     detail: v1::ReceiptDetail,
     /// Replicas of a shard.
     replicas: AtomicU64,
     leaders: RwLock<Leaders>,
-    retries: AtomicU64,
+    pub(super) retries: AtomicU64,
 }
 
 struct Node {
@@ -59,7 +59,7 @@ struct Node {
 }
 
 /// The hold before a debit, and the capture that is the debit, but for its hold's id.
-fn hold_requests_of(debit: Debit) -> (v1::HoldRequest, v1::CaptureRequest) {
+pub(super) fn hold_requests_of(debit: Debit) -> (v1::HoldRequest, v1::CaptureRequest) {
     let v1::DebitRequest { customer, idempotency_key, amount, payer, .. } = request_of(debit.clone());
     let payer = payer.map(|payer| match payer {
         v1::debit_request::Payer::Wallet(wallet) => v1::hold_request::Payer::Wallet(wallet),
@@ -195,37 +195,6 @@ impl Gateway {
         Ok(newest.movements.first().map_or(0, |own| own.sequence))
     }
 
-    /// The places of open debits, one list for each node that leads some.
-    fn by_node(&self, open: &[usize], debits: &[v1::DebitRequest]) -> Vec<Vec<usize>> {
-        let leaders = self.leaders();
-        let mut parts = vec![Vec::new(); self.shared.nodes.len()];
-        for &place in open {
-            parts[leader_of(&leaders, &debits[place].customer)].push(place);
-        }
-        parts.retain(|part| !part.is_empty());
-        parts
-    }
-
-    /// Sends the debits of one node; those without a final verdict have none yet.
-    async fn debit_part(
-        &self,
-        places: Vec<usize>,
-        debits: &[v1::DebitRequest],
-    ) -> anyhow::Result<Vec<(usize, Option<Verdict>)>> {
-        let Some(first) = places.first() else { return Ok(Vec::new()) };
-        let part = places.iter().map(|place| debits[*place].clone()).collect();
-        let request = v1::DebitBatchRequest { debits: part, detail: self.shared.detail.into() };
-        let results = match self.ledger(&debits[*first].customer).debit_batch(request).await {
-            Ok(response) => response.into_inner().results,
-            Err(status) if may_be_tried_again(&status) => {
-                return Ok(places.into_iter().map(|place| (place, None)).collect());
-            }
-            Err(status) => return Err(status.into()),
-        };
-        anyhow::ensure!(results.len() == places.len(), "as many results as debits");
-        places.into_iter().zip(results).map(|(place, result)| Ok((place, verdict(result)?))).collect()
-    }
-
     /// Sends a request until it has an answer that is final.
     async fn tried<T, F>(
         &self,
@@ -247,19 +216,19 @@ impl Gateway {
         send(self.ledger(customer)).await
     }
 
-    async fn pause(&self) {
+    pub(super) async fn pause(&self) {
         tokio::time::sleep(PAUSE).await;
         // With the old map the next try fails again, and comes back here.
         let _ = self.learn_leaders().await;
     }
 
     /// A connection to the leader of a customer's shard.
-    fn ledger(&self, customer: &str) -> LedgerClient<Channel> {
+    pub(super) fn ledger(&self, customer: &str) -> LedgerClient<Channel> {
         let node = &self.shared.nodes[leader_of(&self.leaders(), customer)];
         node.connections[self.number % node.connections.len()].clone()
     }
 
-    fn leaders(&self) -> Leaders {
+    pub(super) fn leaders(&self) -> Leaders {
         self.shared.leaders.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -338,27 +307,12 @@ impl Target for Gateway {
         Ok(Verdict::Applied)
     }
 
-    /// One call to each leader.
     async fn debit_batch(&self, debits: Vec<Debit>) -> anyhow::Result<Vec<Verdict>> {
-        let debits: Vec<_> = debits.into_iter().map(request_of).collect();
-        let mut verdicts = vec![None; debits.len()];
-        let mut open: Vec<usize> = (0..debits.len()).collect();
-        for _ in 0..TRIES_MAX {
-            let parts = self.by_node(&open, &debits);
-            let calls = parts.into_iter().map(|places| self.debit_part(places, &debits));
-            for part in futures_util::future::join_all(calls).await {
-                for (place, verdict) in part? {
-                    verdicts[place] = verdict;
-                }
-            }
-            open.retain(|place| verdicts[*place].is_none());
-            if open.is_empty() {
-                return Ok(verdicts.into_iter().flatten().collect());
-            }
-            self.shared.retries.fetch_add(open.len() as u64, Ordering::Relaxed);
-            self.pause().await;
-        }
-        anyhow::bail!("{} debits of a batch have no outcome after {TRIES_MAX} tries", open.len())
+        self.batch(debits.into_iter().map(request_of).collect()).await
+    }
+
+    async fn hold_and_capture_batch(&self, debits: Vec<Debit>) -> anyhow::Result<Vec<Verdict>> {
+        self.hold_and_capture_all(debits).await
     }
 
     async fn available(&self, customer: &str) -> anyhow::Result<u64> {
@@ -397,7 +351,7 @@ fn leaders_of(map: &v1::GetShardMapResponse, urls: &[&str]) -> Leaders {
 }
 
 /// The place of the node that leads a customer's shard: shards are equal ranges of the hash.
-fn leader_of(leaders: &[usize], customer: &str) -> usize {
+pub(super) fn leader_of(leaders: &[usize], customer: &str) -> usize {
     let hash = customer_hash(Customer { namespace: "default", id: customer });
     match leaders.len().trailing_zeros() {
         _ if leaders.is_empty() => 0,
@@ -406,24 +360,12 @@ fn leader_of(leaders: &[usize], customer: &str) -> usize {
     }
 }
 
-/// The verdict of a result; `None` where it may be tried again.
-pub fn verdict(result: v1::DebitResult) -> anyhow::Result<Option<Verdict>> {
-    match result.outcome.context("a result has an outcome")? {
-        v1::debit_result::Outcome::Applied(_) => Ok(Some(Verdict::Applied)),
-        v1::debit_result::Outcome::Refused(refusal) => match refusal.reason.as_str() {
-            reason if is_short(reason) => Ok(Some(Verdict::Short)),
-            "UNAVAILABLE" | "NOT_LEADER" => Ok(None),
-            reason => anyhow::bail!("a debit was refused: {reason}: {}", refusal.message),
-        },
-    }
-}
-
 /// Nothing that a debit may draw on is nothing where there are tranches that it may not.
-fn is_short(reason: &str) -> bool {
+pub(super) fn is_short(reason: &str) -> bool {
     ["INSUFFICIENT_CREDITS", "NO_ELIGIBLE_TRANCHE"].contains(&reason)
 }
 
-fn may_be_tried_again(status: &Status) -> bool {
+pub(super) fn may_be_tried_again(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
 }
 

@@ -47,6 +47,8 @@ pub enum Call {
     },
     /// A hold, then its capture.
     HoldAndCapture,
+    /// So many holds, then their captures.
+    HoldBatch(usize),
     /// The question for a balance.
     Balance,
 }
@@ -56,7 +58,7 @@ impl Call {
     pub fn debits(self) -> usize {
         match self {
             Call::Debit | Call::Streamed { .. } | Call::HoldAndCapture => 1,
-            Call::Batch(debits) => debits,
+            Call::Batch(debits) | Call::HoldBatch(debits) => debits,
             Call::Balance => 0,
         }
     }
@@ -176,6 +178,7 @@ impl<T: Target> Measurement<T> {
         let mut verdicts = Vec::new();
         match self.work.call {
             Call::Batch(_) => verdicts = target.debit_batch(debits.collect()).await?,
+            Call::HoldBatch(_) => verdicts = target.hold_and_capture_batch(debits.collect()).await?,
             Call::Debit | Call::Streamed { .. } => {
                 for debit in debits {
                     verdicts.push(target.debit(debit).await?);

@@ -47,6 +47,9 @@ impl Load {
             Call::Debit => format!("{scenario}: {pace}, {spread}"),
             Call::Batch(debits) => format!("{scenario}: {pace}, {spread}, {} a call", grouped(debits as u64)),
             Call::Streamed { streams } => format!("{scenario}: {pace} on {streams} streams, {spread}"),
+            Call::HoldBatch(pairs) => {
+                format!("{scenario}: {pace}, {spread}, with their captures, {} a call", grouped(pairs as u64))
+            }
             Call::HoldAndCapture => format!("{scenario}: {pace}, {spread}, with their captures"),
             Call::Balance => format!("{scenario}: {pace}, {spread}, balances"),
         }

@@ -14,6 +14,7 @@
 //! and refills cost time and CPU, which is in the figures, and are told beside them. At the end every
 //! balance is asked for; a run whose books do not add up fails.
 
+mod batches;
 pub mod books;
 pub mod course;
 mod due;

@@ -13,6 +13,8 @@ use crate::workload::Spread;
 pub(super) const MISSION_A_MINUTE: u64 = 20_000;
 /// Debits a call on the one hot wallet.
 const HOT_BATCH: usize = 1_000;
+/// Holds a call, and captures a call after them.
+const HOLD_BATCH: usize = 1_000;
 /// Clients with one call after the other, where the scenario does not vary them.
 pub const CLIENTS: usize = 64;
 
@@ -21,7 +23,8 @@ pub const CLIENTS: usize = 64;
 pub enum Scenario {
     /// One debit a call
     Single,
-    /// A hold of one and a half times the amount, then a capture of the amount that releases the rest
+    /// A hold of one and a half times the amount, then a capture of the amount that releases the rest; one
+    /// a call, then 1,000 a call
     Hold,
     /// Many debits a call
     Batch,
@@ -65,7 +68,7 @@ pub struct LoadOptions {
     /// Clients with one debit a call (single), or one hold and its capture (hold)
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "64,256")]
     pub clients: Vec<usize>,
-    /// Clients with many debits a call (batch, hot, growth)
+    /// Clients with many debits a call (batch, hot, growth), or many holds (hold)
     #[arg(long, value_name = "NUMBER", default_value_t = 8)]
     pub batch_clients: usize,
     /// Debits a call, up to 8,000 (batch)
@@ -143,7 +146,8 @@ impl LoadOptions {
             }
             Scenario::Hold => {
                 let load = |&clients: &usize| self.closed("hold", Call::HoldAndCapture, clients);
-                self.clients.iter().map(load).collect()
+                let batches = self.closed("hold", Call::HoldBatch(HOLD_BATCH), self.batch_clients);
+                self.clients.iter().map(load).chain([batches]).collect()
             }
             Scenario::Batch => {
                 let load = |&debits| self.closed("batch", Call::Batch(debits), self.batch_clients);

@@ -19,7 +19,8 @@ use purser_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::gateway::{Gateway, request_of, verdict};
+use super::batches::verdict;
+use super::gateway::{Gateway, request_of};
 use super::target::{Debit, LogCounts, Target, Verdict};
 
 /// Debits on their way into one stream; over it clients wait.

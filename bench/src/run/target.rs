@@ -65,6 +65,15 @@ pub trait Target: Clone + Send + Sync + 'static {
         async { anyhow::bail!("this system has no holds") }
     }
 
+    /// The same for many: the holds in one call, then the captures in another one; verdicts in the order of
+    /// the debits.
+    fn hold_and_capture_batch(
+        &self,
+        _debits: Vec<Debit>,
+    ) -> impl Future<Output = anyhow::Result<Vec<Verdict>>> + Send {
+        async { anyhow::bail!("this system has no holds") }
+    }
+
     /// What is available to a customer, as of now: every debit that was answered before is in it.
     fn available(&self, customer: &str) -> impl Future<Output = anyhow::Result<u64>> + Send;
 
