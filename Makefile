@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup run build test sim verify coverage fix demo bench bench-peers bench-layout bench-stages instructions
+.PHONY: help setup run build test sim sim-mutants verify coverage fix demo bench bench-peers bench-layout bench-stages instructions
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: ## Run every test
 sim: ## Let everything fail, the same way each time: SEED=7 runs one seed, SEEDS=500 so many
 	@scripts/setup
 	@scripts/sim $(if $(SEED),run --seed $(SEED) $(if $(TRACE),--trace $(TRACE)),sweep --seeds $(or $(SEEDS),100) --from $(or $(FROM),1))
+
+sim-mutants: ## Plant bugs one after the other, each until the simulation finds it: SEEDS=150 for each at most
+	@scripts/setup
+	@scripts/sim mutants --seeds $(or $(SEEDS),150)
 
 verify: ## Look, change nothing: formatting, lints, docs
 	@scripts/setup

@@ -23,6 +23,7 @@ use crate::rows::hold::HoldState;
 use crate::rows::journal::{Movement, Record};
 use crate::rows::keys::{self, Key};
 use crate::rows::memo::{HoldMemo, Memo, Outcome};
+use crate::simulation::{self, Bug};
 use crate::store::{Changes, LocalDamage, Store};
 use crate::time::Time;
 use crate::verdict::{
@@ -65,6 +66,14 @@ pub fn apply_batch_cached<S: Store + ?Sized>(
     let batch = Batch::decode(entry)?;
     let mut work = Workspace::open(store, shard_tag)?;
     work.meta.last_time = work.meta.last_time.max(batch.stamp);
+    if simulation::has(Bug::TimeGoesBack) {
+        work.meta.last_time = batch.stamp;
+    }
+    #[cfg(madsim)]
+    if simulation::has(Bug::ClockInApply) {
+        let clock = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        work.meta.last_time.0 += u64::from(clock.subsec_micros());
+    }
     work.checkpoint();
     let memos = read_ahead(store, cache, &mut work, &batch)?;
     let mut answers = Vec::with_capacity(batch.items.len());
@@ -211,6 +220,9 @@ fn answer<S: Store + ?Sized>(
 ) -> Result<Reply, Stop> {
     let now = work.now();
     let fingerprint = fingerprint(body);
+    if simulation::has(Bug::PoisonedCommand) && fingerprint[0] < 3 {
+        return Err(LocalDamage::Missing("what only a poisoned command asks for").into());
+    }
     let row = match work.changes.get(&memo.key) {
         Some(change) => change.clone(),
         None => memo.row,
@@ -218,7 +230,7 @@ fn answer<S: Store + ?Sized>(
     if let Some(stored) = row.map(|row| Memo::decode(&row)).transpose()?
         && now < stored.expires_at
     {
-        if stored.fingerprint != fingerprint {
+        if stored.fingerprint != fingerprint && !simulation::has(Bug::KeysNotCompared) {
             return Ok(Reply::KeyReused);
         }
         let verdict = replay(work, command.header.customer, stored.outcome)?;
@@ -231,7 +243,10 @@ fn answer<S: Store + ?Sized>(
     let Some(judged) = judge(work, command)? else { return Ok(Reply::Backlog) };
     let expires_at = now.saturating_add(header.retention).max(header.valid_until);
     let memo_row = Memo { expires_at, fingerprint, outcome: judged.outcome };
-    work.changes.put(memo.key, memo_row.encode());
+    let forgotten = simulation::has(Bug::DenialForgotten) && matches!(judged.verdict, Verdict::Denied(_));
+    if !forgotten {
+        work.changes.put(memo.key, memo_row.encode());
+    }
     Ok(Reply::Verdict { replayed: false, verdict: judged.verdict })
 }
 
@@ -570,6 +585,11 @@ fn payers<S: Store + ?Sized>(
         return Ok(Err(if all_closed { Reason::WalletClosed } else { Reason::WalletFrozen }));
     }
     unfrozen.retain(|&at| work.wallet(at).scope.fits(charge_type));
+    #[cfg(madsim)]
+    if simulation::has(Bug::MapOrderInApply) {
+        let map: std::collections::HashMap<usize, WalletAt> = unfrozen.into_iter().enumerate().collect();
+        unfrozen = map.into_values().collect();
+    }
     Ok(if unfrozen.is_empty() { Err(Reason::NoEligibleTranche) } else { Ok(unfrozen) })
 }
 

@@ -27,7 +27,7 @@ use crate::codec::{Damage, Reader, put_u128};
 use crate::ids::{Customer, HoldId, OperationId, RecordId, WalletNo};
 use crate::rows::journal::{MovementKind, MovementStatus, NewMovement};
 use crate::rows::keys::{self, DueKey, DueRank, Key};
-use crate::rows::open::Charge;
+use crate::rows::open::{Charge, is_off_by_one};
 use crate::rows::tranche::{TrancheLife, TrancheRow};
 use crate::rows::wallet::{DueItem, Lapse, Wallet};
 use crate::store::{LocalDamage, Store};
@@ -127,7 +127,8 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
     /// Books what is due in a wallet that a command touches. `false`: there is a backlog that the
     /// command cannot be judged over.
     pub fn settle(&mut self, at: WalletAt) -> Result<bool, Stop> {
-        if self.now() < self.wallet(at).next_due_at {
+        let due = self.wallet(at).next_due_at;
+        if self.now() < due || is_off_by_one(self.now(), due) {
             return Ok(true);
         }
         let booked = self.book_due(at, BOOKED_PER_TOUCH_MAX)?;

@@ -18,6 +18,7 @@ use crate::rows::journal::{HoldRecord, MovementKind, MovementStatus};
 use crate::rows::keys;
 use crate::rows::open::Charge;
 use crate::rows::tranche::{TrancheLife, TrancheRow};
+use crate::simulation::{self, Bug};
 use crate::store::{LocalDamage, Store};
 use crate::time::Time;
 use crate::verdict::{Denial, Draw, Posted, Reason};
@@ -240,7 +241,9 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let mut movements = Vec::new();
         at.row.state.status = HoldStatus::Released;
         self.give_up(&mut at, &booking, &mut movements)?;
-        self.changes.put(keys::hold(at.id), at.row.encode());
+        if !simulation::has(Bug::HoldReleasedTwice) {
+            self.changes.put(keys::hold(at.id), at.row.encode());
+        }
         self.hold_done(header, release.reason_code, movements, at)
     }
 

@@ -35,6 +35,7 @@ mod life;
 pub mod query;
 mod refund;
 pub mod rows;
+pub mod simulation;
 pub mod store;
 pub mod time;
 pub mod verdict;

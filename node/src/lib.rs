@@ -27,7 +27,7 @@ pub mod room;
 #[cfg(not(madsim))]
 pub mod server;
 pub mod shard;
-pub mod simulation;
+pub use purser_ledger::simulation;
 #[cfg(not(madsim))]
 pub mod start;
 pub mod storage;

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use purser_node::simulation::Bug;
+
+use crate::mutants::{self, Hunt};
 use crate::run::{self, Options};
 use crate::sweep::{self, Outcome, Sweep};
 
@@ -25,6 +28,8 @@ enum Command {
     Sweep(SweepArgs),
     /// Run seeds twice, and compare the traces
     Meta(SeedArgs),
+    /// Plant bugs one after the other, each until a seed finds it
+    Mutants(MutantArgs),
 }
 
 #[derive(Args)]
@@ -38,6 +43,9 @@ struct RunArgs {
     /// Show the node's own log, such as `info` or `purser_node=debug`
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
+    /// Plant a bug, by its name
+    #[arg(long, value_name = "BUG", value_parser = mutants::named)]
+    plant: Option<Bug>,
     /// Say it in JSON, on one line
     #[arg(long)]
     json: bool,
@@ -71,6 +79,15 @@ struct SweepArgs {
     summary: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct MutantArgs {
+    #[command(flatten)]
+    seeds: SeedArgs,
+    /// Only this bug; several may be named
+    #[arg(long, value_name = "BUG", value_parser = mutants::named)]
+    bug: Vec<Bug>,
+}
+
 impl SeedArgs {
     fn sweep(&self) -> Sweep {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -79,6 +96,14 @@ impl SeedArgs {
             jobs: if self.jobs == 0 { cores } else { self.jobs },
             seed_time_max: Duration::from_secs(self.timeout),
         }
+    }
+}
+
+impl MutantArgs {
+    fn hunt(&self) -> Hunt {
+        let Sweep { jobs, seed_time_max, .. } = self.seeds.sweep();
+        let bugs = if self.bug.is_empty() { Bug::ALL.to_vec() } else { self.bug.clone() };
+        Hunt { bugs, seeds: self.seeds.seeds, from: self.seeds.from, jobs, seed_time_max }
     }
 }
 
@@ -91,6 +116,7 @@ pub fn main() -> ExitCode {
             summary.and_then(|summary| sweep::sweep(args.seeds.sweep(), &args.regressions, &summary))
         }
         Command::Meta(args) => sweep::meta(&args.sweep()),
+        Command::Mutants(args) => mutants::hunt(&args.hunt()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -107,7 +133,7 @@ fn run_one(args: &RunArgs) -> anyhow::Result<bool> {
         let filter = tracing_subscriber::EnvFilter::try_new(filter)?;
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
-    let report = run::run(Options { seed: args.seed, trace: args.trace.clone() })?;
+    let report = run::run(Options { seed: args.seed, trace: args.trace.clone(), bug: args.plant })?;
     let outcome = Outcome::of(args.seed, &report);
     match args.json {
         true => println!("{}", serde_json::to_string(&outcome)?),

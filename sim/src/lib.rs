@@ -24,6 +24,7 @@ pub mod front;
 pub mod gateway;
 pub mod heard;
 pub mod history;
+pub mod mutants;
 pub mod network;
 pub mod observed;
 pub mod referee;

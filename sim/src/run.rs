@@ -12,7 +12,7 @@ use std::time::Duration;
 use madsim::runtime::{Handle, Runtime};
 use purser_node::cluster::{NodeId, NodePlace, ShardMap};
 use purser_node::raft::GroupConfig;
-use purser_node::simulation;
+use purser_node::simulation::{self, Bug};
 use purser_proto::v1;
 
 use crate::blows::{self, Storm, Struck};
@@ -47,6 +47,8 @@ pub struct Options {
     pub seed: u64,
     /// Where the lines of the trace go, if anybody wants them.
     pub trace: Option<PathBuf>,
+    /// A bug to plant.
+    pub bug: Option<Bug>,
 }
 
 /// How it went.
@@ -62,7 +64,8 @@ pub struct Report {
 
 /// Runs a seed and checks what was seen.
 pub fn run(options: Options) -> anyhow::Result<Report> {
-    let (trace, simulated, evidence) = gather(World::of(options.seed), options.trace.as_deref())?;
+    let world = World { lie: options.bug.map(Lie::Planted), ..World::of(options.seed) };
+    let (trace, simulated, evidence) = gather(world, options.trace.as_deref())?;
     let outcome = evidence.and_then(|evidence| check::check(&evidence));
     Ok(Report { trace, simulated, outcome })
 }

@@ -14,6 +14,9 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
+use purser_node::simulation::Bug;
+
+use crate::mutants;
 use crate::run::Report;
 
 /// What a seed does at least, in the mean of a sweep: simulated milliseconds, operations, faults.
@@ -277,7 +280,7 @@ fn each(sweep: &Sweep, seen: impl Fn(&ProgressBar, &Outcome) + Sync) -> anyhow::
                 loop {
                     let place = next.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
                     let Some(place) = place else { return };
-                    let outcome = run_in_process(&program, sweep.seeds[place], sweep.seed_time_max);
+                    let outcome = run_in_process(&program, sweep.seeds[place], None, sweep.seed_time_max);
                     seen(&bar, &outcome);
                     bar.inc(1);
                     outcomes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(place, outcome);
@@ -289,14 +292,17 @@ fn each(sweep: &Sweep, seen: impl Fn(&ProgressBar, &Outcome) + Sync) -> anyhow::
     Ok(outcomes.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).into_values().collect())
 }
 
-fn run_in_process(program: &Path, seed: u64, time_max: Duration) -> Outcome {
-    run_child(program, seed, time_max)
+/// Runs a seed, perhaps with a bug planted.
+pub fn run_in_process(program: &Path, seed: u64, bug: Option<Bug>, time_max: Duration) -> Outcome {
+    run_child(program, seed, bug, time_max)
         .unwrap_or_else(|error| Outcome::without_report(seed, format!("its process failed: {error}")))
 }
 
-fn run_child(program: &Path, seed: u64, time_max: Duration) -> io::Result<Outcome> {
+fn run_child(program: &Path, seed: u64, bug: Option<Bug>, time_max: Duration) -> io::Result<Outcome> {
+    let plant = bug.into_iter().flat_map(|bug| ["--plant".to_owned(), mutants::name(bug)]);
     let mut child = Command::new(program)
         .args(["run", "--json", "--seed", &seed.to_string()])
+        .args(plant)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -343,8 +349,8 @@ fn keep_regression(path: &Path, outcome: &Outcome) -> anyhow::Result<()> {
     writeln!(file, "{} # {why}", outcome.seed).with_context(|| path.display().to_string())
 }
 
-// The one place where the simulation's program reads the real clock.
+/// The real clock: the one place where the simulation's program reads it.
 #[allow(clippy::disallowed_methods)]
-fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }

@@ -11,6 +11,7 @@ use crate::amount::Amount;
 use crate::codec::{Damage, Reader, put_text, put_u64, put_u128};
 use crate::command::{BurnPolicy, ChargeScope, ChargeType, TrancheKind};
 use crate::ids::TrancheId;
+use crate::simulation::{self, Bug};
 use crate::time::Time;
 
 /// An open tranche: what the burn order and a draw need.
@@ -64,13 +65,19 @@ impl<'a> Charge<'a> {
     }
 }
 
+/// Whether a bug that is planted takes what has expired for what has not.
+pub(crate) fn is_off_by_one(now: Time, expires_at: Time) -> bool {
+    const SECOND: u64 = 1_000_000;
+    simulation::has(Bug::ExpiryOffByOne) && now.0 / SECOND == expires_at.0 / SECOND
+}
+
 impl OpenTranche {
     /// Whether it may pay a charge at an instant: active, unexpired, in scope, not used up. Without a
     /// charge its scope does not matter.
     pub fn pays(&self, charge: Option<Charge<'_>>, now: Time) -> bool {
         self.available > Amount::ZERO
             && self.effective_at <= now
-            && now < self.expires_at
+            && (now < self.expires_at || is_off_by_one(now, self.expires_at))
             && charge.is_none_or(|charge| self.fits(charge))
     }
 

@@ -66,17 +66,19 @@ pub(super) fn show(response: &ListTranchesResponse) -> Answer {
     Answer::new(text, json::shape(response))
 }
 
-/// One row for each tranche.
+/// One row for each tranche. Its amount is the sum of the columns from pending to voided.
 pub fn rows(tranches: &[Tranche]) -> String {
-    const COLUMNS: [Column; 13] = [
+    const COLUMNS: [Column; 15] = [
         ("TRANCHE", Lean::Left),
         ("KIND", Lean::Left),
         ("STATUS", Lean::Left),
         ("PRIORITY", Lean::Right),
         ("AMOUNT", Lean::Right),
+        ("PENDING", Lean::Right),
         ("AVAILABLE", Lean::Right),
         ("HELD", Lean::Right),
         ("CONSUMED", Lean::Right),
+        ("EXPIRED", Lean::Right),
         ("VOIDED", Lean::Right),
         ("PAYS", Lean::Left),
         ("EFFECTIVE AT", Lean::Left),
@@ -90,9 +92,11 @@ pub fn rows(tranches: &[Tranche]) -> String {
             words::show::<TrancheStatus>(tranche.status),
             tranche.priority.to_string(),
             tranche.amount.clone(),
+            tranche.pending.clone(),
             tranche.available.clone(),
             tranche.held.clone(),
             tranche.consumed.clone(),
+            tranche.expired.clone(),
             tranche.voided.clone(),
             pays(tranche),
             times::or_none(tranche.effective_at.as_ref()),

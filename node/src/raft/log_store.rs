@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::codec;
 use super::types::{Entry, LogId, Runtime, TypeConfig, Vote, log_id};
 use crate::log::{Done, GroupId, LogError, LogHandle, Op, Slot};
-use crate::simulation;
+use crate::simulation::{self, Bug};
 
 /// One read for a follower or for apply takes no more than this, but at least one entry; the rest
 /// comes with the next.
@@ -189,7 +189,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.write(Op::Put { group: self.group(), slot: Slot::Vote, value: codec::encode_vote(vote) }).await
+        let put = Op::Put { group: self.group(), slot: Slot::Vote, value: codec::encode_vote(vote) };
+        if simulation::has(Bug::VoteAcknowledgedBeforeSync) {
+            return self.submit(vec![put], Box::new(|_| ())).await;
+        }
+        self.write(put).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::entry::RaftEntry;
+use openraft::storage::{RaftLogReader, RaftLogStorage};
 use openraft::{EntryPayload, Raft};
 use purser_ledger::time::Span;
 
@@ -27,6 +28,7 @@ use super::state_machine::StateMachine;
 use super::types::{Entry, ReplicaId, Runtime, TypeConfig, log_id};
 use crate::clock::Clock;
 use crate::log::{GroupId, LogHandle, Op, Slot};
+use crate::simulation;
 use crate::storage::{Generation, StateStore};
 
 /// How often a replica that is to lead asks for it when it starts: some seconds' worth. After that
@@ -79,8 +81,10 @@ impl Group {
             None => Generation::FIRST,
         };
         let store = state.shard(shard, generation)?;
-        let log_store = LogStore::new(log.clone(), group);
+        let mut log_store = LogStore::new(log.clone(), group);
         let damaged = |error: std::io::Error| OpenError::Damaged(error.to_string());
+        let vote = log_store.get_log_reader().await.read_vote().await.map_err(damaged)?;
+        simulation::remembers_vote(group.0, replica.0, vote.map_or(0, |vote| vote.leader_id.term));
         let meaning = machine.clone();
         let machine = StateMachine::new(group, store.clone(), log_store.clone(), machine).map_err(damaged)?;
         let purged = log_store.purged().map_err(damaged)?;

@@ -16,6 +16,8 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 
 use tokio::time::Instant;
 
+use crate::simulation;
+
 use super::clock_bound::ClockBound;
 use super::group::Inner;
 use super::types::{LogId, TypeConfig};
@@ -40,6 +42,10 @@ impl Inner {
             Rpc::Append(request) => self.append(request),
             Rpc::Vote(request) => async move {
                 let response = inner.raft.vote(request).await.map_err(|error| inner.stopped(&error).0)?;
+                if response.vote_granted {
+                    let (group, replica) = (inner.link.group, inner.link.replica);
+                    simulation::voted(group.0, replica.0, response.vote.leader_id.term);
+                }
                 Ok(Answer::Vote(response))
             }
             .boxed(),

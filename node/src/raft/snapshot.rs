@@ -17,6 +17,7 @@ use super::incoming::Places;
 use super::log_store::damaged;
 use super::state_machine::{Durable, blocking, wait_for_room};
 use super::types::TypeConfig;
+use crate::simulation::{self, Bug};
 use crate::storage::{NewGeneration, ShardStore, ShardView};
 
 type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotData>;
@@ -60,6 +61,9 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let meta = applied_of(&self.view)?.meta();
         loop {
+            if simulation::has(Bug::PurgedPastDurable) {
+                break;
+            }
             let store = self.store.clone();
             match blocking(move || store.flush()).await? {
                 Ok(()) => break,

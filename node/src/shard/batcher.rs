@@ -22,6 +22,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::queue::{CommandList, Outcome, Pending};
 use super::{Inner, Placed, ShardError, ShardId, Witness};
 use crate::raft::{ProposeError, Proposed};
+use crate::simulation::{self, Bug};
 
 /// Entries under way at once. A list that fills more than one is proposed at once all the same.
 const ENTRIES_UNDER_WAY_MAX: usize = 2;
@@ -308,13 +309,16 @@ impl Batcher {
             items if items == entry.items() => Ok(proposed),
             items => Err(ShardError::Failed(format!("{} items have {items} answers", entry.items()))),
         });
-        let Proposed { log_index, answers } = match proposed {
+        let Proposed { log_index, mut answers } = match proposed {
             Ok(proposed) => proposed,
             Err(error) => {
                 (0..entry.commands).for_each(|_| self.answer_next(Err(error.clone())));
                 return None;
             }
         };
+        if simulation::has(Bug::AnswersSwapped) && answers.len() > 1 && !entry.swept {
+            answers.swap(0, 1);
+        }
         let mut more = false;
         for (position, Answer { now, reply }) in answers.into_iter().enumerate() {
             if entry.swept && position == 0 {

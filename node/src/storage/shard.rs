@@ -17,6 +17,8 @@ use super::error::StorageError;
 use super::memos::MARGIN_US;
 use super::view::ShardView;
 
+use crate::simulation::{self, Bug};
+
 /// The key of the applied state, before every table of the ledger.
 pub(super) const APPLIED: &[u8] = b"\0applied";
 /// Rows are put into a new generation in batches of about this size.
@@ -104,6 +106,10 @@ impl ShardStore {
         let changes = changes.into_iter().inspect(|(key, _)| {
             assert!(key.first().is_some_and(|table| *table != 0), "a row's key begins with its table");
         });
+        if simulation::has(Bug::AppliedApartFromRows) {
+            self.family().write([], Some(applied))?;
+            return self.family().write(changes, None);
+        }
         self.family().write(changes, Some(applied))
     }
 
@@ -220,6 +226,9 @@ impl NewGeneration {
     /// Adds the applied state and brings everything to disk. Blocks.
     pub fn finish(&mut self, applied: &[u8]) -> Result<(), StorageError> {
         self.write(Some(applied))?;
+        if simulation::has(Bug::SnapshotUsedBeforeFlush) {
+            return Ok(());
+        }
         self.family.flush()
     }
 

@@ -224,9 +224,11 @@ fn tranches_show_what_they_pay_and_when_they_end() {
         priority: 100,
         status: TrancheStatus::Active.into(),
         amount: "10".to_owned(),
+        pending: "0".to_owned(),
         available: "4".to_owned(),
         held: "0".to_owned(),
         consumed: "6".to_owned(),
+        expired: "0".to_owned(),
         voided: "0".to_owned(),
         charge_scope: ChargeScope::Any.into(),
         effective_at: at(MORNING),
@@ -245,11 +247,11 @@ fn tranches_show_what_they_pay_and_when_they_end() {
         ..ListTranchesResponse::default()
     };
     let expected = "\
-TRANCHE  KIND  STATUS  PRIORITY  AMOUNT  AVAILABLE  HELD  CONSUMED  VOIDED  PAYS                 \
+TRANCHE  KIND  STATUS  PRIORITY  AMOUNT  PENDING  AVAILABLE  HELD  CONSUMED  EXPIRED  VOIDED  PAYS                 \
 EFFECTIVE AT          EXPIRES AT            LABEL
-trn_1    PLAN  ACTIVE       100      10          4     0         6       0  ANY                  \
+trn_1    PLAN  ACTIVE       100      10        0          4     0         6        0       0  ANY                  \
 2026-11-21T07:00:00Z  never                 -
-trn_2    PLAN  ACTIVE       100      10          4     0         6       0  USAGE: search, chat  \
+trn_2    PLAN  ACTIVE       100      10        0          4     0         6        0       0  USAGE: search, chat  \
 2026-11-21T07:00:00Z  2026-11-22T07:00:00Z  Winter
 next page: --cursor c2";
     assert_eq!(tranches::show(&response).text, expected);

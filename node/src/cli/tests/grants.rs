@@ -213,9 +213,9 @@ fn the_help_of_a_grant_lists_what_may_become_of_it() {
 async fn a_confirmation_shows_the_tranche_as_a_grant_does() {
     let answer = write(CONFIRM).await.1;
     let expected = "\
-TRANCHE  KIND       STATUS  PRIORITY  AMOUNT  AVAILABLE  HELD  CONSUMED  VOIDED  PAYS  \
+TRANCHE  KIND       STATUS  PRIORITY  AMOUNT  PENDING  AVAILABLE  HELD  CONSUMED  EXPIRED  VOIDED  PAYS  \
 EFFECTIVE AT          EXPIRES AT            LABEL
-trn_1    PURCHASED  ACTIVE       100     500        500     0         0       0  ANY   \
+trn_1    PURCHASED  ACTIVE       100     500        0        500     0         0        0       0  ANY   \
 2026-11-21T07:00:00Z  2026-11-22T07:00:00Z  -
 
 WALLET  ASSET      AVAILABLE  HELD  PENDING  DEBT  SETTLED
@@ -273,13 +273,13 @@ fn tranches_show_what_waits_for_its_invoice_and_what_was_withdrawn() {
     let response =
         ListTranchesResponse { tranches: vec![waits, gone, unpaid], ..ListTranchesResponse::default() };
     let expected = "\
-TRANCHE  KIND       STATUS   PRIORITY  AMOUNT  AVAILABLE  HELD  CONSUMED  VOIDED  PAYS  \
+TRANCHE  KIND       STATUS   PRIORITY  AMOUNT  PENDING  AVAILABLE  HELD  CONSUMED  EXPIRED  VOIDED  PAYS  \
 EFFECTIVE AT          EXPIRES AT              LABEL
-trn_1    PURCHASED  PENDING       100     500          0     0         0       0  ANY   \
+trn_1    PURCHASED  PENDING       100     500      500          0     0         0        0       0  ANY   \
 2026-11-21T07:00:00Z  P1M after confirmation  -
-trn_1    PURCHASED  VOIDED        100     500          0     0       460      40  ANY   \
+trn_1    PURCHASED  VOIDED        100     500        0          0     0       460        0      40  ANY   \
 2026-11-21T07:00:00Z  never                   -
-trn_1    PURCHASED  FAILED        100     500          0     0         0     500  ANY   \
+trn_1    PURCHASED  FAILED        100     500        0          0     0         0        0     500  ANY   \
 2026-11-21T07:00:00Z  never                   -";
     let answer = tranches::show(&response);
     assert_eq!(answer.text, expected);
