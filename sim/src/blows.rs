@@ -12,6 +12,7 @@ use purser_node::simulation::mark;
 
 use crate::dice::Dice;
 use crate::seat::{Seat, Setting};
+use crate::timeline::Tone;
 use crate::world::Blow;
 
 type Span = std::ops::RangeInclusive<Duration>;
@@ -101,7 +102,7 @@ impl Storm {
             if node.busy.swap(true, Ordering::Relaxed) {
                 continue;
             }
-            self.setting.trace.note(format_args!("{blow:?} strikes {}", node.seat.name));
+            self.setting.trace.tell(node.seat.column, Tone::Blow, format_args!("{blow:?}"));
             let dice = Dice::new(self.dice.any(), "blow");
             let (setting, everybody) = (Arc::clone(&self.setting), self.everybody.clone());
             let nodes = self.nodes.clone();

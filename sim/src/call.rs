@@ -83,6 +83,14 @@ macro_rules! calls {
         }
 
         impl Request {
+            /// Its method.
+            pub fn method(&self) -> &'static str {
+                match self {
+                    $(Request::$write(_) => stringify!($write),)+
+                    $(Request::$read(_) => stringify!($read),)+
+                }
+            }
+
             /// Whether it may change something.
             pub fn is_write(&self) -> bool {
                 matches!(self, $(Request::$write(_))|+)

@@ -1,5 +1,6 @@
 //! The program's commands.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,9 +9,11 @@ use clap::{Args, Parser, Subcommand};
 
 use purser_node::simulation::Bug;
 
+use crate::lighter::Lighter;
 use crate::mutants::{self, Hunt};
 use crate::run::{self, Options};
 use crate::sweep::{self, Outcome, Sweep};
+use crate::timeline;
 
 /// Runs the real node in a simulated world, where everything fails
 #[derive(Parser)]
@@ -28,6 +31,8 @@ enum Command {
     Sweep(SweepArgs),
     /// Run seeds twice, and compare the traces
     Meta(SeedArgs),
+    /// Look for the lightest world in which a seed still breaks a promise
+    Shrink(ShrinkArgs),
     /// Plant bugs one after the other, each until a seed finds it
     Mutants(MutantArgs),
 }
@@ -46,6 +51,11 @@ struct RunArgs {
     /// Plant a bug, by its name
     #[arg(long, value_name = "BUG", value_parser = mutants::named)]
     plant: Option<Bug>,
+    #[command(flatten)]
+    lighter: Lighter,
+    /// Do not show what happened, event by event
+    #[arg(long, short)]
+    quiet: bool,
     /// Say it in JSON, on one line
     #[arg(long)]
     json: bool,
@@ -99,6 +109,19 @@ impl SeedArgs {
     }
 }
 
+#[derive(Args)]
+struct ShrinkArgs {
+    /// The seed
+    #[arg(long)]
+    seed: u64,
+    /// Plant a bug, by its name
+    #[arg(long, value_name = "BUG", value_parser = mutants::named)]
+    plant: Option<Bug>,
+    /// Seconds of real time after which a run has failed
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    timeout: u64,
+}
+
 impl MutantArgs {
     fn hunt(&self) -> Hunt {
         let Sweep { jobs, seed_time_max, .. } = self.seeds.sweep();
@@ -116,6 +139,7 @@ pub fn main() -> ExitCode {
             summary.and_then(|summary| sweep::sweep(args.seeds.sweep(), &args.regressions, &summary))
         }
         Command::Meta(args) => sweep::meta(&args.sweep()),
+        Command::Shrink(args) => sweep::shrink(args.seed, args.plant, Duration::from_secs(args.timeout)),
         Command::Mutants(args) => mutants::hunt(&args.hunt()),
     };
     match done {
@@ -133,7 +157,19 @@ fn run_one(args: &RunArgs) -> anyhow::Result<bool> {
         let filter = tracing_subscriber::EnvFilter::try_new(filter)?;
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
-    let report = run::run(Options { seed: args.seed, trace: args.trace.clone(), bug: args.plant })?;
+    let report = run::run(Options {
+        seed: args.seed,
+        trace: args.trace.clone(),
+        bug: args.plant,
+        lighter: args.lighter.clone(),
+    })?;
+    if !args.json && !args.quiet {
+        // Whoever has read enough has closed the pipe.
+        let told = timeline::table(&report.events, report.world.nodes.into());
+        if std::io::stdout().write_all(told.as_bytes()).is_err() {
+            return Ok(report.outcome.is_ok());
+        }
+    }
     let outcome = Outcome::of(args.seed, &report);
     match args.json {
         true => println!("{}", serde_json::to_string(&outcome)?),

@@ -24,6 +24,7 @@ use crate::front;
 use crate::network::Line;
 use crate::observed::{Answered, Attempt, Told, Verdict};
 use crate::streams::{Piece, Sort};
+use crate::timeline::{Place, Tone};
 use crate::trace::now;
 use crate::workload::Callers;
 
@@ -54,7 +55,8 @@ impl Gateway {
     fn read(&self, denied: Option<Denial>) -> Option<Request> {
         // The answers themselves are kept where they come from the wire.
         if let Some(denial) = denied {
-            self.callers.setting.trace.note(format_args!("c{} is denied a read: {denial}", self.number));
+            let (caller, trace) = (Place::Caller(self.number), &self.callers.setting.trace);
+            trace.tell(caller, Tone::Bad, format_args!("is denied a read: {denial}"));
         }
         None
     }

@@ -11,7 +11,8 @@ use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use purser_node::simulation::Bug;
 
-use crate::sweep::{Outcome, now, run_in_process};
+use crate::lighter::Lighter;
+use crate::sweep::{Child, Outcome, now, run_in_process};
 
 /// Which bugs, and how many seeds each may take.
 #[derive(Clone, Debug)]
@@ -90,7 +91,9 @@ fn hunt_one(hunt: &Hunt, bug: Bug) -> anyhow::Result<Found> {
                     if seed >= end || first().is_some() {
                         return;
                     }
-                    let outcome = run_in_process(&program, seed, Some(bug), hunt.seed_time_max);
+                    let (bug, time_max) = (Some(bug), hunt.seed_time_max);
+                    let child = Child { seed, bug, lighter: Lighter::default(), time_max };
+                    let outcome = run_in_process(&program, &child);
                     if outcome.broken.is_some() {
                         let mut first = first();
                         // One that began earlier may end later: the least seed counts, whoever is faster.

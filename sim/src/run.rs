@@ -20,10 +20,13 @@ use crate::call::{Request, Response};
 use crate::check::{self, Counts, Evidence, Last, Listed};
 use crate::clocks::Clocks;
 use crate::history::History;
+use crate::leads;
+use crate::lighter::Lighter;
 use crate::network::Network;
 use crate::observed::{Answered, time};
 use crate::referee::Referee;
 use crate::seat::{self, Seat, Setting};
+use crate::timeline::{Event, Place, Tone};
 use crate::trace::{Digest, Trace, now};
 use crate::workload::{Callers, Client};
 use crate::world::{Lie, World};
@@ -49,6 +52,8 @@ pub struct Options {
     pub trace: Option<PathBuf>,
     /// A bug to plant.
     pub bug: Option<Bug>,
+    /// What is less than the seed says.
+    pub lighter: Lighter,
 }
 
 /// How it went.
@@ -58,23 +63,28 @@ pub struct Report {
     pub trace: Digest,
     /// How much time passed in it.
     pub simulated: Duration,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+    /// The world.
+    pub world: World,
     /// What happened, and how often; or the promise that was broken.
     pub outcome: Result<Counts, String>,
 }
 
 /// Runs a seed and checks what was seen.
 pub fn run(options: Options) -> anyhow::Result<Report> {
-    let world = World { lie: options.bug.map(Lie::Planted), ..World::of(options.seed) };
-    let (trace, simulated, evidence) = gather(world, options.trace.as_deref())?;
+    let mut world = World { lie: options.bug.map(Lie::Planted), ..World::of(options.seed) };
+    options.lighter.lighten(&mut world);
+    let (told, simulated, evidence) = gather(world.clone(), options.trace.as_deref())?;
     let outcome = evidence.and_then(|evidence| check::check(&evidence));
-    Ok(Report { trace, simulated, outcome })
+    Ok(Report { trace: told.0, simulated, events: told.1, world, outcome })
 }
 
 /// What was seen, or the promise that was broken while it was looked at.
 pub type Seen = Result<Evidence, String>;
 
 /// Runs a world, on a thread of its own: what other threads did must not matter.
-pub fn gather(world: World, trace: Option<&Path>) -> anyhow::Result<(Digest, Duration, Seen)> {
+pub fn gather(world: World, trace: Option<&Path>) -> anyhow::Result<((Digest, Vec<Event>), Duration, Seen)> {
     let trace = Arc::new(Trace::new(trace)?);
     let on_thread = Arc::clone(&trace);
     let simulation = std::thread::Builder::new().name(format!("seed-{}", world.seed)).spawn(move || {
@@ -148,11 +158,12 @@ async fn tell(setting: Arc<Setting>) -> Evidence {
         })
         .collect();
     let everybody = addresses.into_iter().chain((0..setting.world.clients).map(Client::id)).collect();
+    tokio::spawn(leads::watch(Arc::clone(&setting), nodes.clone()));
     let storm = Storm::new(Arc::clone(&setting), nodes.clone(), everybody);
     let storm = tokio::spawn(storm.rage());
 
     tokio::time::sleep(setting.world.storm).await;
-    setting.trace.note(format_args!("the storm is over"));
+    setting.trace.tell(Place::World, Tone::Good, format_args!("the storm is over"));
     storm.abort();
     callers.end();
     blows::mend(&setting, &nodes).await;
@@ -165,7 +176,7 @@ async fn tell(setting: Arc<Setting>) -> Evidence {
     let reader = &settled[0];
     let_sweeps_come(reader, &setting).await;
     let mut last = vec![read_all(reader, &setting).await];
-    setting.trace.note(format_args!("the power fails everywhere"));
+    setting.trace.tell(Place::World, Tone::Blow, format_args!("the power fails everywhere"));
     blows::black_out(&setting, &nodes, setting.world.seed).await;
     let_sweeps_come(reader, &setting).await;
     last.push(read_all(reader, &setting).await);
@@ -178,6 +189,7 @@ async fn tell(setting: Arc<Setting>) -> Evidence {
         map,
         began_us,
         clocks,
+        homes: setting.homes(),
         clock_bound: Duration::from_millis(GroupConfig::default().clock_bound_ms),
         happened: simulation::happened(),
     }

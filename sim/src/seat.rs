@@ -1,6 +1,7 @@
 //! One node's place in the world: what outlives its process, and the process itself while it runs.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::front::Front;
 use crate::history::{History, Witnessed};
 use crate::network::Network;
 use crate::referee::Referee;
+use crate::timeline::{Place, Tone};
 use crate::trace::Trace;
 use crate::world::{ENTRY_BYTES_MAX, Lie, World};
 
@@ -40,7 +42,7 @@ pub fn founding(world: &World) -> Founding {
     Founding {
         cluster_id: uuid::Uuid::from_u128(0xc1),
         shards: world.shards,
-        replicas: world.nodes,
+        replicas: world.replicas,
         nodes: (1..=world.nodes).map(place).collect(),
     }
 }
@@ -71,6 +73,14 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// For each shard the places, among the nodes, of those that have its replicas.
+    pub fn homes(&self) -> Vec<Vec<usize>> {
+        let place = |id: NodeId| self.founding.nodes.iter().position(|node| node.id == id);
+        // The first group is the meta group.
+        let shards = self.founding.state().groups.into_iter().skip(1);
+        shards.map(|group| group.replicas.iter().filter_map(|own| place(own.node)).collect()).collect()
+    }
+
     /// Until when a write may be left without an answer though nothing fails any more. One node in three
     /// may fail; where one is lost for good and the clock of a second one ran ahead, what that one
     /// proposed has to wait until its time has come.
@@ -89,6 +99,8 @@ pub struct Seat {
     pub name: String,
     /// Its id.
     pub id: NodeId,
+    /// Its column in the timeline.
+    pub column: Place,
     place: NodePlace,
     /// How far its clock is ahead, in microseconds.
     pub ahead_us: Arc<AtomicI64>,
@@ -114,8 +126,10 @@ impl Seat {
     pub fn new(place: NodePlace, setting: Arc<Setting>) -> Seat {
         let name = place.api_address.clone();
         let dice = Dice::new(setting.world.seed, &name);
+        let number = setting.founding.nodes.iter().position(|node| node.id == place.id);
         Seat {
             id: place.id,
+            column: number.map_or(Place::World, Place::Node),
             place,
             ahead_us: Arc::default(),
             died: Notify::new(),
@@ -127,6 +141,10 @@ impl Seat {
             setting,
             name,
         }
+    }
+
+    fn tell(&self, tone: Tone, what: fmt::Arguments<'_>) {
+        self.setting.trace.tell(self.column, tone, what);
     }
 
     /// Its disk, as it is now.
@@ -151,7 +169,7 @@ impl Seat {
         let name = dice.pick(&names).clone();
         let (offset, mask) = (*dice.pick(&written(&name)), dice.within(1..=255) as u8);
         let struck = log.rot(&name, offset, mask);
-        self.setting.trace.note(format_args!("{} rots {name} at {offset}: {struck}", self.name));
+        self.tell(Tone::Blow, format_args!("rots {name} at {offset}: {struck}"));
         self.rotten.store(true, Ordering::Relaxed);
     }
 
@@ -170,14 +188,14 @@ impl Seat {
     /// Its process: runs until it is killed.
     pub async fn run(self: Arc<Self>) {
         let disk = self.disk();
-        self.setting.trace.note(format_args!("{} starts", self.name));
+        self.tell(Tone::Plain, format_args!("starts"));
         match self.start(&disk).await {
-            Ok(()) => self.setting.trace.note(format_args!("{} serves", self.name)),
+            Ok(()) => self.tell(Tone::Good, format_args!("serves")),
             Err(why) if self.may_fail(&disk) => {
                 if self.rotten.load(Ordering::Relaxed) && !disk.log.is_off() {
                     self.setting.lost.store(true, Ordering::Relaxed);
                 }
-                self.setting.trace.note(format_args!("{} did not start: {why}", self.name));
+                self.tell(Tone::Bad, format_args!("did not start: {why}"));
             }
             Err(why) => self.setting.referee.fail(format!("{} does not start: {why}", self.name)),
         }
@@ -237,13 +255,13 @@ impl Seat {
         if lost && self.rotten.load(Ordering::Relaxed) {
             mark("log rot found");
             self.setting.lost.store(true, Ordering::Relaxed);
-            self.setting.trace.note(format_args!("{} has lost something: {recovered:?}", self.name));
+            self.tell(Tone::Bad, format_args!("has lost something: {recovered:?}"));
         } else if lost {
             return Err(format!("its log has lost something: {recovered:?}"));
         }
         let seat = Arc::clone(self);
         driver.on_fatal(Box::new(move |error| {
-            seat.setting.trace.note(format_args!("{} ends itself: {error}", seat.name));
+            seat.tell(Tone::Bad, format_args!("ends itself: {error}"));
             seat.dying.store(true, Ordering::Relaxed);
             seat.died.notify_one();
         }));

@@ -16,13 +16,17 @@ use serde::{Deserialize, Serialize};
 
 use purser_node::simulation::Bug;
 
+use crate::lighter::{self, Lighter};
 use crate::mutants;
 use crate::run::Report;
+use crate::timeline;
 
 /// What a seed does at least, in the mean of a sweep: simulated milliseconds, operations, faults.
 const SIMULATED_MS_MIN: u64 = 60_000;
 const OPERATIONS_MIN: u64 = 300;
 const FAULTS_MIN: u64 = 3;
+/// How much of the end of a timeline is shown where a promise was broken.
+const LAST_EVENTS: usize = 25;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
@@ -91,7 +95,7 @@ pub struct Sweep {
 }
 
 /// What a process says of its seed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
@@ -105,6 +109,10 @@ pub struct Outcome {
     pub simulated_ms: u64,
     /// What happened, and how often.
     pub counts: BTreeMap<String, u64>,
+    /// Where a promise was broken: the world in words.
+    pub world: String,
+    /// Where a promise was broken: the end of the timeline.
+    pub last_events: String,
 }
 
 impl Outcome {
@@ -114,8 +122,16 @@ impl Outcome {
             Ok(counts) => (None, counts.clone()),
             Err(broken) => (Some(broken.clone()), BTreeMap::new()),
         };
+        let (mut world, mut last_events) = (String::new(), String::new());
+        if broken.is_some() {
+            let last = &report.events[report.events.len().saturating_sub(LAST_EVENTS)..];
+            world = report.world.told();
+            last_events = timeline::table(last, report.world.nodes.into());
+        }
         Outcome {
             seed,
+            world,
+            last_events,
             broken,
             trace: format!("{:016x}", report.trace.hash),
             lines: report.trace.lines,
@@ -126,8 +142,7 @@ impl Outcome {
 
     /// A seed whose process did not say anything that counts.
     fn without_report(seed: u64, broken: String) -> Outcome {
-        let (trace, counts) = (String::new(), BTreeMap::new());
-        Outcome { seed, broken: Some(broken), trace, lines: 0, simulated_ms: 0, counts }
+        Outcome { seed, broken: Some(broken), ..Outcome::default() }
     }
 
     /// Tells people.
@@ -135,7 +150,8 @@ impl Outcome {
         match &self.broken {
             None => println!("seed {}: every promise was kept", self.seed),
             Some(broken) => {
-                println!("seed {}: {broken}\n   run it again: make sim SEED={}", self.seed, self.seed)
+                println!("seed {}: {broken}\n   in {}", self.seed, self.world);
+                println!("   run it again: make sim SEED={}", self.seed);
             }
         }
         let happened: Vec<String> =
@@ -166,6 +182,20 @@ pub fn summary_beside_program() -> anyhow::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("sim-summary.json"))
 }
 
+/// Looks for the lightest world in which a seed still breaks a promise, and says how to run it. False where
+/// it breaks none.
+pub fn shrink(seed: u64, bug: Option<Bug>, time_max: Duration) -> anyhow::Result<bool> {
+    let Some((lighter, outcome)) = lighter::shrink(seed, bug, time_max)? else {
+        println!("seed {seed}: every promise was kept");
+        return Ok(false);
+    };
+    let broken = outcome.broken.as_deref().unwrap_or_default();
+    println!("seed {seed}, lighter: {broken}\n   in {}\n{}", outcome.world, outcome.last_events);
+    let child = Child { seed, bug, lighter, time_max };
+    println!("   run it again: scripts/sim run {}", child.args().join(" "));
+    Ok(true)
+}
+
 /// Runs the seeds that failed before, and then the others. True if every promise was kept.
 pub fn sweep(mut sweep: Sweep, regressions: &Path, summary: &Path) -> anyhow::Result<bool> {
     let known = read_regressions(regressions)?;
@@ -179,7 +209,8 @@ pub fn sweep(mut sweep: Sweep, regressions: &Path, summary: &Path) -> anyhow::Re
             *failed += 1;
             bar.set_message(format!("{failed} failed"));
             bar.suspend(|| {
-                eprintln!("seed {}: {broken}\n   run it again: make sim SEED={}", outcome.seed, outcome.seed)
+                eprintln!("seed {}: {broken}\n   in {}", outcome.seed, outcome.world);
+                eprintln!("{}   run it again: make sim SEED={}", outcome.last_events, outcome.seed);
             });
         }
     })?;
@@ -187,6 +218,9 @@ pub fn sweep(mut sweep: Sweep, regressions: &Path, summary: &Path) -> anyhow::Re
     let failed: Vec<Outcome> = outcomes.iter().filter(|outcome| outcome.broken.is_some()).cloned().collect();
     for outcome in failed.iter().filter(|outcome| !known.contains(&outcome.seed)) {
         keep_regression(regressions, outcome)?;
+    }
+    if let Some(first) = failed.first() {
+        shrink(first.seed, None, sweep.seed_time_max)?;
     }
     let told = summarize(&outcomes, failed, real);
     fs::write(summary, serde_json::to_vec_pretty(&told)?).with_context(|| summary.display().to_string())?;
@@ -280,7 +314,9 @@ fn each(sweep: &Sweep, seen: impl Fn(&ProgressBar, &Outcome) + Sync) -> anyhow::
                 loop {
                     let place = next.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
                     let Some(place) = place else { return };
-                    let outcome = run_in_process(&program, sweep.seeds[place], None, sweep.seed_time_max);
+                    let (seed, time_max) = (sweep.seeds[place], sweep.seed_time_max);
+                    let child = Child { seed, bug: None, lighter: Lighter::default(), time_max };
+                    let outcome = run_in_process(&program, &child);
                     seen(&bar, &outcome);
                     bar.inc(1);
                     outcomes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(place, outcome);
@@ -292,17 +328,39 @@ fn each(sweep: &Sweep, seen: impl Fn(&ProgressBar, &Outcome) + Sync) -> anyhow::
     Ok(outcomes.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).into_values().collect())
 }
 
-/// Runs a seed, perhaps with a bug planted.
-pub fn run_in_process(program: &Path, seed: u64, bug: Option<Bug>, time_max: Duration) -> Outcome {
-    run_child(program, seed, bug, time_max)
-        .unwrap_or_else(|error| Outcome::without_report(seed, format!("its process failed: {error}")))
+/// A seed in a process of its own.
+#[derive(Clone, Debug)]
+pub struct Child {
+    /// The seed.
+    pub seed: u64,
+    /// A bug to plant.
+    pub bug: Option<Bug>,
+    /// What is less than the seed says.
+    pub lighter: Lighter,
+    /// Real time that it may take.
+    pub time_max: Duration,
 }
 
-fn run_child(program: &Path, seed: u64, bug: Option<Bug>, time_max: Duration) -> io::Result<Outcome> {
-    let plant = bug.into_iter().flat_map(|bug| ["--plant".to_owned(), mutants::name(bug)]);
+impl Child {
+    /// As the command line takes it.
+    pub fn args(&self) -> Vec<String> {
+        let plant = self.bug.into_iter().flat_map(|bug| ["--plant".to_owned(), mutants::name(bug)]);
+        let seed = ["--seed".to_owned(), self.seed.to_string()];
+        seed.into_iter().chain(plant).chain(self.lighter.args()).collect()
+    }
+}
+
+/// Runs a seed.
+pub fn run_in_process(program: &Path, child: &Child) -> Outcome {
+    run_child(program, child)
+        .unwrap_or_else(|error| Outcome::without_report(child.seed, format!("its process failed: {error}")))
+}
+
+fn run_child(program: &Path, what: &Child) -> io::Result<Outcome> {
+    let (seed, time_max) = (what.seed, what.time_max);
     let mut child = Command::new(program)
-        .args(["run", "--json", "--seed", &seed.to_string()])
-        .args(plant)
+        .args(["run", "--json"])
+        .args(what.args())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -4,11 +4,14 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::mem::take;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3;
+
+use crate::timeline::{Event, Place, Tone};
 
 /// The trace of a run.
 pub struct Trace {
@@ -19,6 +22,7 @@ struct Inner {
     hash: Xxh3,
     lines: u64,
     file: Option<BufWriter<File>>,
+    events: Vec<Event>,
 }
 
 /// What is left of a trace.
@@ -39,7 +43,7 @@ impl Trace {
     /// A new trace; its lines go to a file too, if one is named.
     pub fn new(file: Option<&Path>) -> io::Result<Trace> {
         let file = file.map(File::create).transpose()?.map(BufWriter::new);
-        Ok(Trace { inner: Mutex::new(Inner { hash: Xxh3::new(), lines: 0, file }) })
+        Ok(Trace { inner: Mutex::new(Inner { hash: Xxh3::new(), lines: 0, file, events: Vec::new() }) })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -57,12 +61,22 @@ impl Trace {
         }
     }
 
-    /// Ends the trace.
-    pub fn finish(&self) -> Digest {
+    /// Adds a line that is an event of the timeline, too.
+    pub fn tell(&self, place: Place, tone: Tone, what: fmt::Arguments<'_>) {
+        match place {
+            Place::Node(node) => self.note(format_args!("n{} {what}", node + 1)),
+            Place::Caller(number) => self.note(format_args!("c{number} {what}")),
+            Place::World => self.note(what),
+        }
+        self.inner().events.push(Event { at: now(), place, tone, what: what.to_string() });
+    }
+
+    /// Ends the trace; gives the events out.
+    pub fn finish(&self) -> (Digest, Vec<Event>) {
         let mut inner = self.inner();
         if let Some(file) = &mut inner.file {
             file.flush().expect("the trace's file takes its lines");
         }
-        Digest { hash: inner.hash.digest(), lines: inner.lines }
+        (Digest { hash: inner.hash.digest(), lines: inner.lines }, take(&mut inner.events))
     }
 }

@@ -21,6 +21,7 @@ use crate::heard::Heard;
 use crate::network::{Line, NoInbox};
 use crate::observed::{Answered, Attempt, Told};
 use crate::seat::Setting;
+use crate::timeline::{Place, Tone};
 use crate::trace::now;
 
 /// Attempts of all callers together: the model takes quadratic time.
@@ -93,6 +94,15 @@ impl Callers {
 
     /// Keeps an attempt.
     pub fn note(&self, attempt: Attempt) {
+        let (tone, became) = match &attempt.answer {
+            Answered::Done(_) => (Tone::Plain, "done"),
+            Answered::Refused(refused) => (Tone::Plain, refused.reason.as_str()),
+            Answered::Unknown(why) => (Tone::Bad, why.as_str()),
+        };
+        let at = attempt.witness().map_or_else(String::new, |at| format!(", {}/{}", at.shard, at.index));
+        let (caller, trace) = (Place::Caller(attempt.client), &self.setting.trace);
+        let (method, customer) = (attempt.request.method(), attempt.request.customer().id);
+        trace.tell(caller, tone, format_args!("{method} {customer}: {became}{at}"));
         self.heard(attempt.request.customer().id, |heard| heard.hear(&attempt));
         lock(&self.attempts).push(attempt);
     }

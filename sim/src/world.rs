@@ -18,8 +18,10 @@ pub const ENTRY_BYTES_MAX: usize = 64 * 1024;
 pub struct World {
     /// The seed that it was drawn from.
     pub seed: u64,
-    /// Nodes of the cluster, each with a replica of every shard.
+    /// Nodes of the cluster.
     pub nodes: u16,
+    /// Replicas of each shard: on as many nodes.
+    pub replicas: u16,
     /// Shards of the cluster.
     pub shards: u16,
     /// Callers.
@@ -154,6 +156,7 @@ impl World {
         let mut world = World {
             seed,
             nodes: *dice.pick(&[1, 3, 3, 3, 3]),
+            replicas: 0,
             shards: *dice.pick(&[1, 2, 4]),
             clients: dice.within(2..=12),
             gateways: *dice.pick(&[0, 400, 400, 1_000]),
@@ -191,6 +194,42 @@ impl World {
         if world.nodes > 1 && !world.blows.is_empty() && dice.chance(200) {
             world.blows.push((3, Blow::Rot));
         }
+        if world.nodes > 1 && dice.chance(300) {
+            world.nodes = *dice.pick(&[4, 5, 5, 6, 7]);
+        }
+        if dice.chance(150) {
+            world.shards = *dice.pick(&[8, 16]);
+        }
+        world.replicas = match world.nodes {
+            1 => 1,
+            5.. if dice.chance(400) => 5,
+            _ => 3,
+        };
         world
+    }
+
+    /// The world in a few words.
+    pub fn told(&self) -> String {
+        let blows: Vec<String> = self.blows.iter().map(|(_, blow)| format!("{blow:?}")).collect();
+        let NetworkWorld { delay, lost, doubled, late, breaks } = &self.network;
+        let DiskWorld { run_time, stalls, flush_after_writes, .. } = &self.disk;
+        format!(
+            "a world of {} nodes, {} shards with {} replicas; {} callers, {} of a thousand gateways, {} \
+             customers; {} s of storm; messages take {delay:?}, of a thousand {lost} lost, {doubled} \
+             doubled, {late} late, {breaks} break their stream; runs of the log take {run_time:?}, \
+             {stalls} of a thousand stall; rows flushed by themselves: {flush_after_writes:?}; clocks off \
+             by {:?}, jumping by {:?}; every {:?}: {}",
+            self.nodes,
+            self.shards,
+            self.replicas,
+            self.clients,
+            self.gateways,
+            self.customers,
+            self.storm.as_secs(),
+            self.clock.skew_max,
+            self.clock.jump_max,
+            self.between_blows,
+            if blows.is_empty() { "nothing strikes".to_owned() } else { blows.join(", ") },
+        )
     }
 }

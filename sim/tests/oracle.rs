@@ -19,6 +19,7 @@ const SEED: u64 = 7;
 fn world(blow: Option<Blow>) -> World {
     let mut world = World::of(SEED);
     world.nodes = 3;
+    world.replicas = 3;
     world.shards = 2;
     world.gateways = 300;
     world.clients = 8;

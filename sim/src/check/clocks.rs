@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use purser_node::shard::ShardId;
+
 use super::{Check, Evidence};
 use crate::clocks::Since;
 
@@ -11,7 +13,8 @@ pub(super) fn check(evidence: &Evidence) -> Check {
     for attempt in &evidence.attempts {
         // A read is answered by the clock of one node, and nothing stays of it.
         let Some(time) = attempt.ledger_time().filter(|_| attempt.request.is_write()) else { continue };
-        let latest = latest_us(evidence, attempt.ended) + bound_us;
+        let shard = evidence.map.shard_of(attempt.request.customer());
+        let latest = latest_us(evidence, shard, attempt.ended) + bound_us;
         if time.0 as i64 > latest {
             return Err(format!(
                 "ledger time is {} ms ahead of what a majority of the clocks allows, in {attempt:?}",
@@ -25,19 +28,18 @@ pub(super) fn check(evidence: &Evidence) -> Check {
 /// The latest that all of a majority's clocks ever stood at, up to a moment. Each for itself: an entry
 /// may lie in one log for long before a second node takes it. One of them, the leader, follows its own
 /// clock.
-fn latest_us(evidence: &Evidence, until: Duration) -> i64 {
+fn latest_us(evidence: &Evidence, shard: ShardId, until: Duration) -> i64 {
     let ends = evidence.clocks.iter().skip(1).map(|next| next.at).chain([Duration::MAX]);
     let so_far: Vec<_> =
         evidence.clocks.iter().zip(ends).take_while(|(since, _)| since.at <= until).collect();
-    let nodes = evidence.clocks.first().map_or(0, |since| since.ahead_us.len());
-    let stood_at = |node: usize| {
+    let stood_at = |&node: &usize| {
         let at = |(since, end): &(&Since, Duration)| {
             evidence.began_us as i64 + (*end).min(until).as_micros() as i64 + since.ahead_us[node]
         };
         so_far.iter().map(at).max().unwrap_or(i64::MAX)
     };
-    let mut latest: Vec<i64> = (0..nodes).map(stood_at).collect();
+    let mut latest: Vec<i64> = evidence.homes[usize::from(shard.0)].iter().map(stood_at).collect();
     latest.sort_unstable_by(|one, other| other.cmp(one));
     // Alone, a node follows its own clock.
-    if nodes == 1 { latest[0] } else { latest[1] }
+    latest[latest.len() / 2]
 }

@@ -54,6 +54,8 @@ pub struct Evidence {
     pub began_us: u64,
     /// How far the nodes' clocks were ahead, and from when on.
     pub clocks: Vec<Since>,
+    /// For each shard the places, among the nodes, of those that have its replicas.
+    pub homes: Vec<Vec<usize>>,
     /// How far an entry may be stamped ahead of a follower's clock.
     pub clock_bound: Duration,
     /// What happened inside the nodes.
