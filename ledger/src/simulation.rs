@@ -52,7 +52,7 @@ bugs! {
     MapOrderInApply,
     /// Ledger time follows the stamps of entries, also backwards.
     TimeGoesBack,
-    /// A tranche still pays in the second in which it expires.
+    /// A tranche still pays at the very instant at which it expires.
     ExpiryOffByOne,
     /// What a refund gives back does not count in the next one.
     RefundMints,

@@ -16,9 +16,10 @@ pub enum Clock {
     System,
     /// A clock that stands where it was set, in microseconds since 1970.
     Test(AtomicU64),
-    /// The system's clock, wrong by as many microseconds (ahead if positive) as the simulation says.
+    /// The system's clock, wrong by as many microseconds (ahead if positive) as the simulation says, and
+    /// moving in steps of so many.
     #[cfg(madsim)]
-    Skewed(Arc<AtomicI64>),
+    Skewed(Arc<AtomicI64>, u64),
 }
 
 /// The clock cannot be set.
@@ -47,8 +48,9 @@ impl Clock {
             Clock::System => Time(system_micros()),
             Clock::Test(stands_at) => Time(stands_at.load(Ordering::Acquire)),
             #[cfg(madsim)]
-            Clock::Skewed(ahead_us) => {
-                Time(system_micros().saturating_add_signed(ahead_us.load(Ordering::Acquire)))
+            Clock::Skewed(ahead_us, step_us) => {
+                let shows = system_micros().saturating_add_signed(ahead_us.load(Ordering::Acquire));
+                Time(shows - shows % step_us)
             }
         }
     }

@@ -22,6 +22,8 @@ const DOWN: Span = Duration::from_millis(1)..=Duration::from_millis(300);
 const DOWN_LONG: Span = Duration::from_millis(300)..=Duration::from_secs(6);
 /// How long a node is paused.
 const PAUSED: Span = Duration::from_millis(10)..=Duration::from_secs(3);
+/// How long a disk is full.
+const FULL: Span = Duration::from_millis(100)..=Duration::from_secs(10);
 /// How long a partition lasts.
 const APART: Span = Duration::from_millis(50)..=Duration::from_secs(5);
 /// A year, in microseconds.
@@ -32,11 +34,12 @@ const OPERATIONS_MAX: u64 = 60;
 const PLANNED_MAX: Duration = Duration::from_secs(2);
 
 /// What the blows are called in the counts.
-const NAMES: [(Blow, &str); 11] = [
+const NAMES: [(Blow, &str); 12] = [
     (Blow::PowerCut, "blow: power cut"),
     (Blow::PowerCutUnderWrite, "blow: power cut under a write"),
     (Blow::ProcessKill, "blow: process killed"),
     (Blow::FailedSync, "blow: failed sync"),
+    (Blow::FullDisk, "blow: full disk"),
     (Blow::Pause, "blow: pause"),
     (Blow::ClockJump, "blow: clock jump"),
     (Blow::Partition, "blow: partition"),
@@ -148,6 +151,12 @@ impl Strike {
                 self.wait_for_death().await;
                 // Whether it struck or not: a process that met it is over.
                 self.kill().await;
+            }
+            Blow::FullDisk => {
+                let log = self.node.seat.disk().log;
+                log.set_capacity(0);
+                tokio::time::sleep(self.dice.span(&FULL)).await;
+                log.set_capacity(u64::MAX);
             }
             Blow::Pause => {
                 Handle::current().pause(self.node.machine);

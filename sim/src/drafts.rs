@@ -13,6 +13,7 @@ use crate::call::Request;
 use crate::dice::Dice;
 use crate::heard::{Heard, at_hand};
 use crate::workload::Callers;
+use crate::world::EXPIRY_STEP_US;
 
 /// Most tranches that are asked for in one wallet: fewer than one command books when they are due,
 /// so that no command ever meets a backlog.
@@ -386,7 +387,8 @@ impl Drafts {
     }
 
     fn soon(&mut self, in_seconds: std::ops::RangeInclusive<u64>) -> prost_types::Timestamp {
-        timestamp(Time(wall_us() + self.dice.within(in_seconds) * 1_000_000))
+        let then = wall_us() + self.dice.within(in_seconds) * 1_000_000;
+        timestamp(Time(then.next_multiple_of(EXPIRY_STEP_US)))
     }
 
     fn lifetime(&mut self) -> v1::CalendarDuration {

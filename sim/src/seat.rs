@@ -220,7 +220,7 @@ impl Seat {
             recovered,
             state: StateStore::memory(disk.rows.clone()).map_err(|error| error.to_string())?,
             peers: line,
-            clock: Arc::new(Clock::Skewed(Arc::clone(&self.ahead_us))),
+            clock: Arc::new(Clock::Skewed(Arc::clone(&self.ahead_us), setting.world.clock.step_us)),
             room: Arc::new(Room::over(|| Ok(u64::MAX), 1)),
             groups,
             ledger: self.ledger(),

@@ -30,7 +30,8 @@ const LAST_EVENTS: usize = 25;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
-const MARKS: [&str; 50] = [
+const MARKS: [&str; 53] = [
+    "a full log took no command",
     "applied",
     "replayed",
     "read",
@@ -65,6 +66,7 @@ const MARKS: [&str; 50] = [
     "blow: clock jump",
     "blow: failed sync",
     "blow: flush",
+    "blow: full disk",
     "blow: hand-over",
     "blow: partition",
     "blow: pause",
@@ -78,6 +80,7 @@ const MARKS: [&str; 50] = [
     "log rot found",
     "snapshot installed",
     "uncommitted entries truncated",
+    "spent at the instant of an expiry",
     "stream: answered",
     "batch: several debits",
     "batch: several sorts",

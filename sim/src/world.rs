@@ -13,6 +13,9 @@ use crate::dice::Dice;
 /// The longest entry: far more than the load needs, and it fits the smallest segment.
 pub const ENTRY_BYTES_MAX: usize = 64 * 1024;
 
+/// Callers have what they grant expire, and become active, at multiples of this.
+pub const EXPIRY_STEP_US: u64 = 100_000;
+
 /// One simulated world.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -100,6 +103,9 @@ pub struct ClockWorld {
     pub skew_max: Duration,
     /// How far it jumps, at most, when it does.
     pub jump_max: Duration,
+    /// In which steps it moves, in microseconds: where they are as long as those in which tranches expire,
+    /// much is asked at the very instant.
+    pub step_us: u64,
 }
 
 /// What strikes a node from outside.
@@ -113,6 +119,8 @@ pub enum Blow {
     ProcessKill,
     /// A sync of the log fails, and the process ends by itself.
     FailedSync,
+    /// The disk has no room for another segment of the log for a while.
+    FullDisk,
     /// The node does nothing for a while, and does not notice.
     Pause,
     /// The clock jumps, forwards or backwards.
@@ -179,6 +187,7 @@ impl World {
             clock: ClockWorld {
                 skew_max: ms(if wrong_clocks { *dice.pick(&[10, 400, 5_000]) } else { 0 }),
                 jump_max: Duration::from_secs(*dice.pick(&[1, 60, 3_600])),
+                step_us: 1,
             },
             groups: GroupConfig {
                 entries_kept_max: *dice.pick(&[0, 20, 4_096]),
@@ -200,6 +209,12 @@ impl World {
         if dice.chance(150) {
             world.shards = *dice.pick(&[8, 16]);
         }
+        if !world.blows.is_empty() && dice.chance(300) {
+            world.blows.push((3, Blow::FullDisk));
+        }
+        if dice.chance(300) {
+            world.clock.step_us = EXPIRY_STEP_US;
+        }
         world.replicas = match world.nodes {
             1 => 1,
             5.. if dice.chance(400) => 5,
@@ -218,7 +233,7 @@ impl World {
              customers; {} s of storm; messages take {delay:?}, of a thousand {lost} lost, {doubled} \
              doubled, {late} late, {breaks} break their stream; runs of the log take {run_time:?}, \
              {stalls} of a thousand stall; rows flushed by themselves: {flush_after_writes:?}; clocks off \
-             by {:?}, jumping by {:?}; every {:?}: {}",
+             by {:?}, jumping by {:?}, in steps of {} µs; every {:?}: {}",
             self.nodes,
             self.shards,
             self.replicas,
@@ -228,6 +243,7 @@ impl World {
             self.storm.as_secs(),
             self.clock.skew_max,
             self.clock.jump_max,
+            self.clock.step_us,
             self.between_blows,
             if blows.is_empty() { "nothing strikes".to_owned() } else { blows.join(", ") },
         )

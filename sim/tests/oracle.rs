@@ -33,7 +33,7 @@ fn world(blow: Option<Blow>) -> World {
         late: 0,
         breaks: 0,
     };
-    world.clock = ClockWorld { skew_max: Duration::ZERO, jump_max: Duration::ZERO };
+    world.clock = ClockWorld { skew_max: Duration::ZERO, jump_max: Duration::ZERO, step_us: 1 };
     world.disk.stalls = 0;
     world.groups = GroupConfig { command_bytes_max: ENTRY_BYTES_MAX, ..GroupConfig::default() };
     world.blows = blow.into_iter().map(|blow| (1, blow)).collect();

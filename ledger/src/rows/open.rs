@@ -67,8 +67,7 @@ impl<'a> Charge<'a> {
 
 /// Whether a bug that is planted takes what has expired for what has not.
 pub(crate) fn is_off_by_one(now: Time, expires_at: Time) -> bool {
-    const SECOND: u64 = 1_000_000;
-    simulation::has(Bug::ExpiryOffByOne) && now.0 / SECOND == expires_at.0 / SECOND
+    simulation::has(Bug::ExpiryOffByOne) && now == expires_at
 }
 
 impl OpenTranche {

@@ -192,6 +192,7 @@ impl Group {
             return Err(ProposeError::TooLarge { bytes, bytes_max });
         }
         if !self.inner.log.has_room(command.len() as u64) {
+            simulation::mark("a full log took no command");
             return Err(ProposeError::NoSpace);
         }
         self.inner.halt.check(|| self.inner.raft.metrics().borrow_watched().current_term)?;

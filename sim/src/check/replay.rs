@@ -59,7 +59,7 @@ impl Replay {
             }
         }
         self.count_holds(counts);
-        self.count_corrections(counts);
+        self.count_movements(counts);
         looks.retain(|look| !self.shows(look));
         missed(&looks, u64::MAX)
     }
@@ -76,7 +76,7 @@ impl Replay {
         }
     }
 
-    fn count_corrections(&self, counts: &mut Counts) {
+    fn count_movements(&self, counts: &mut Counts) {
         for wallet in self.model.wallets() {
             if wallet.info.closed {
                 count(counts, "wallet: closed");
@@ -89,6 +89,11 @@ impl Replay {
                 }
             }
             for movement in &wallet.movements {
+                let spends = matches!(movement.kind, MovementKind::Consumed | MovementKind::Held);
+                let at_an_end = || wallet.tranches.iter().any(|own| own.expires_at == movement.booked_at);
+                if spends && at_an_end() {
+                    count(counts, "spent at the instant of an expiry");
+                }
                 let follows = movement.corrects.is_some();
                 match movement.kind {
                     MovementKind::Adjusted if movement.amount > Amount::ZERO => count(counts, "adjusted up"),
