@@ -30,37 +30,8 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         (id, movement): (RecordId, Movement),
         at: WalletAt,
     ) -> Result<Option<Result<Moved, Reason>>, Stop> {
-        Ok(match self.lapses_unbooked(refund, &movement, at)? {
-            true => None,
-            false => Some(self.refund_settled(header, refund, (id, movement), at)?),
-        })
-    }
-
-    /// Whether a tranche that the refund would restore has expired and is not booked so: where more is due
-    /// than one command books.
-    fn lapses_unbooked(&self, refund: &Refund<'_>, movement: &Movement, at: WalletAt) -> Result<bool, Stop> {
-        if refund.grace.is_none() {
-            return Ok(false);
-        }
-        for draw in &movement.draws {
-            let row = self.tranche_row(at, draw.tranche)?;
-            let lapsed = row.life == TrancheLife::Open && row.expires_at <= self.now();
-            if lapsed && burn::open_part(self, at, draw.tranche, &row)? > Amount::ZERO {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn refund_settled(
-        &mut self,
-        header: &Header<'_>,
-        refund: &Refund<'_>,
-        (id, movement): (RecordId, Movement),
-        at: WalletAt,
-    ) -> Result<Result<Moved, Reason>, Stop> {
         if !matches!(movement.kind, MovementKind::Consumed | MovementKind::Captured) {
-            return Ok(Err(Reason::InvalidArgument));
+            return Ok(Some(Err(Reason::InvalidArgument)));
         }
         let mut given = match self.get(&keys::refund(id))? {
             Some(row) => RefundRow::decode(&row)?,
@@ -78,14 +49,18 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             None => left,
             Some(amount) => match amount.to_amount(self.wallet(at).asset_scale) {
                 Ok(amount) => amount,
-                Err(error) => return Ok(Err(amount_reason(error))),
+                Err(error) => return Ok(Some(Err(amount_reason(error)))),
             },
         };
         if wanted == Amount::ZERO || wanted > left {
-            return Ok(Err(Reason::RefundExceedsDebit));
+            return Ok(Some(Err(Reason::RefundExceedsDebit)));
+        }
+        let portions = portions(&movement.draws, &given, wanted);
+        if refund.grace.is_some() && self.lapses_unbooked(at, &portions)? {
+            return Ok(None);
         }
         if !self.has_room_for(at, wanted) {
-            return Ok(Err(Reason::AmountOverflow));
+            return Ok(Some(Err(Reason::AmountOverflow)));
         }
         let booking = Booking {
             corrects: Some(id),
@@ -96,14 +71,9 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             ..Booking::of_command(header, self.now(), refund.reason_code, refund.reference, &refund.metadata)
         };
         let (mut back, mut voided, mut lapsed) = (Vec::new(), Vec::new(), Vec::new());
-        let mut missing = wanted;
-        for (draw, given) in movement.draws.iter().zip(&mut given.0).rev() {
-            let amount = Amount(missing.0.min(draw.amount.0 - given.0));
-            if amount == Amount::ZERO {
-                continue;
-            }
-            missing.0 -= amount.0;
-            given.0 += amount.0;
+        for (place, draw) in portions {
+            let amount = draw.amount;
+            given.0[place].0 += amount.0;
             let told = |left| Draw { tranche: draw.tranche, kind: draw.kind, amount, left };
             match self.return_to(at, draw.tranche, amount, refund)? {
                 Home::Available(left) => back.push(told(left)),
@@ -130,7 +100,20 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         self.wallet_mut(at).available.0 -= lapsed_sum.0;
         let gone = Amount(-lapsed_sum.0);
         self.book_movement(&booking, &mut movements, 0, at, MovementKind::Expired, posted, gone, lapsed);
-        Moved::by(movements).map(Ok)
+        Moved::by(movements).map(|moved| Some(Ok(moved)))
+    }
+
+    /// Whether a tranche that a refund would restore has expired and is not booked so: where more is due than
+    /// one command books.
+    fn lapses_unbooked(&self, at: WalletAt, portions: &[(usize, Draw)]) -> Result<bool, Stop> {
+        for (_, draw) in portions {
+            let row = self.tranche_row(at, draw.tranche)?;
+            let lapsed = row.life == TrancheLife::Open && row.expires_at <= self.now();
+            if lapsed && burn::open_part(self, at, draw.tranche, &row)? > Amount::ZERO {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Puts units back into a tranche, as its life lets them.
@@ -170,6 +153,20 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         self.changes.put(keys::tranche(self.wallet(at).no, id), row.encode());
         Ok(home)
     }
+}
+
+/// What a refund gives back of each draw, by its place among them: the last one drawn first.
+fn portions(draws: &[Draw], given: &RefundRow, wanted: Amount) -> Vec<(usize, Draw)> {
+    let mut missing = wanted;
+    let mut portions = Vec::with_capacity(1);
+    for (place, (draw, given)) in draws.iter().zip(&given.0).enumerate().rev() {
+        let amount = Amount(missing.0.min(draw.amount.0 - given.0));
+        if amount > Amount::ZERO {
+            missing.0 -= amount.0;
+            portions.push((place, Draw { amount, ..*draw }));
+        }
+    }
+    portions
 }
 
 /// Where refunded units went.

@@ -339,6 +339,24 @@ fn what_goes_back_to_an_expired_tranche_is_forfeited() {
     ledger.assert_audit_is_clean("main");
 }
 
+/// Found by `the_ledger_agrees_with_the_model_on_wallets_with_many_holds`: more is due before the end of the
+/// tranche than one command books, and a refund that is refused all the same asked to be sent again.
+#[test]
+fn a_refund_that_is_refused_does_not_wait_for_what_is_due() {
+    for (of_the_grant, amount, refused) in
+        [(true, None, Reason::InvalidArgument), (false, Some("2"), Reason::RefundExceedsDebit)]
+    {
+        let mut ledger = Ledger::with_wallets(&["main"]);
+        let granted = spent(&mut ledger, grant("main", &[until(1_500, credit("10"))]));
+        let debited = spent(&mut ledger, debit("main", "1"));
+        ledger.applied(grant("main", &vec![until(1_400, credit("1")); 100]));
+        ledger.now = 2_000;
+
+        let movement = if of_the_grant { granted } else { debited };
+        assert_eq!(ledger.denied(refund_of(movement, amount, Some(100))), because(refused));
+    }
+}
+
 #[test]
 fn a_grace_restores_the_refunded_units_alone_and_only_once() {
     let mut ledger = Ledger::with_wallets(&["main"]);
