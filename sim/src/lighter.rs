@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use purser_node::cluster::ShardMap;
 use purser_node::simulation::Bug;
 
-use crate::sweep::{Child, Outcome, run_in_process};
+use crate::sweep::{Child, Outcome, now, run_in_process};
 use crate::world::{Blow, World};
 
 /// A sort of fault that may be left out.
@@ -69,6 +70,9 @@ impl Fault {
 
 /// How long a run of the log takes on a disk that is not slow, at most.
 const CALM_RUN: Duration = Duration::from_millis(5);
+/// How long a lighter world is looked for, but for the run under way: each may take minutes, where what is
+/// broken is that it does not end.
+const SHRINKING_MAX: Duration = Duration::from_mins(5);
 /// No shorter than that is a storm made.
 const STORM_S_MIN: u64 = 3;
 
@@ -85,7 +89,7 @@ pub struct Lighter {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub customers: Option<u64>,
     /// So many shards, a power of two
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = shards)]
     pub shards: Option<u16>,
     /// Three nodes, and three replicas of each shard
     #[arg(long)]
@@ -146,8 +150,14 @@ impl Lighter {
     }
 }
 
+fn shards(text: &str) -> Result<u16, String> {
+    let shards: u16 = text.parse().map_err(|error| format!("{error}"))?;
+    ShardMap::new(shards).map(|_| shards).ok_or_else(|| "a power of two that a cluster may have".to_owned())
+}
+
 /// Looks for the lightest world of a seed that still breaks a promise; `None` where the seed itself
-/// breaks none. Each step is a run in a process of its own.
+/// breaks none. Each step is a run in a process of its own. After some minutes it is content with what it
+/// has.
 pub fn shrink(seed: u64, bug: Option<Bug>, time_max: Duration) -> anyhow::Result<Option<(Lighter, Outcome)>> {
     let program = std::env::current_exe()?;
     let bar =
@@ -161,10 +171,13 @@ pub fn shrink(seed: u64, bug: Option<Bug>, time_max: Duration) -> anyhow::Result
     let Some(mut last) = broken(&Lighter::default()) else { return Ok(None) };
     let mut best = Lighter::default();
     let whole = World::of(seed);
+    let end = now() + SHRINKING_MAX;
     loop {
         let before = best.clone();
         for step in steps(&whole, &best) {
-            if let Some(outcome) = broken(&step) {
+            if now() < end
+                && let Some(outcome) = broken(&step)
+            {
                 bar.set_message(step.args().join(" "));
                 (best, last) = (step, outcome);
             }
