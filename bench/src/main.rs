@@ -33,6 +33,7 @@ enum Scenario {
 }
 
 fn main() -> anyhow::Result<()> {
+    purser_node::allocator::keep_memory();
     match Options::parse().scenario {
         Scenario::Demo(options) => tokio::runtime::Runtime::new()?.block_on(demo::run(&options)),
         Scenario::Layout(options) => layout::run(&options),

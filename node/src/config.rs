@@ -66,7 +66,7 @@ impl Default for Config {
             log: "info,openraft=error".to_owned(),
             cache_mib: 256,
             log_segment_mib: 64,
-            // The memtables of a node, twice.
+            // The write buffers of a node, twice.
             disk_reserve_mib: 512,
         }
     }

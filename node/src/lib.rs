@@ -6,6 +6,8 @@
 //! Arrows point one way: nothing below knows what is above it. The client side of the binary is
 //! `cli`, which speaks to a server over gRPC alone.
 
+#[cfg(not(madsim))]
+pub mod allocator;
 pub mod api;
 #[cfg(not(madsim))]
 pub mod cli;

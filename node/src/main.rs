@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use purser_node::{cli, dev, start};
+use purser_node::{allocator, cli, dev, start};
 
 /// The allocator: a debit makes some dozens of small allocations, which this one makes cheaper.
 #[global_allocator]
@@ -30,6 +30,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::keep_memory();
     let cli = Cli::parse();
     match runtime() {
         Ok(runtime) => runtime.block_on(run(cli)),

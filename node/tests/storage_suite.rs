@@ -292,6 +292,7 @@ fn an_image_that_crashed_is_off_for_ever() {
     let image = MemoryImage::new();
     let state = StateStore::memory(image.clone()).expect("opens");
     let store = state.shard(7, Generation::FIRST).expect("opens");
+    put(&store, b"W1", b"one", b"applied 1");
     let left = image.crash();
     assert!(store.flush().is_err());
     assert!(StateStore::memory(image).is_err());
@@ -312,15 +313,64 @@ fn families_in_memory_flush_by_themselves_when_told_to() {
 }
 
 #[test]
-fn a_full_disk_in_memory_refuses_writes_and_flushes_until_there_is_room() {
+fn a_full_disk_in_memory_refuses_flushes_and_then_writes_until_there_is_room() {
     let image = MemoryImage::new();
+    image.flush_after(Some(1));
     let store = StateStore::memory(image.clone()).expect("opens").shard(7, Generation::FIRST).expect("opens");
     image.set_full(true);
-    let full = store.write([(&b"W1"[..], Some(&b"one"[..]))], b"applied 1");
+    // Each write fills a layer. One may wait for the disk while the next one is filled; then there is no room.
+    put(&store, b"W1", b"one", b"applied 1");
+    put(&store, b"W1", b"two", b"applied 2");
+    let full = store.write([(&b"W1"[..], Some(&b"three"[..]))], b"applied 3");
     assert!(matches!(full, Err(StorageError::NoSpace { .. })), "{full:?}");
+    assert!(matches!(store.make_room(), Err(StorageError::NoSpace { .. })));
     assert!(matches!(store.flush(), Err(StorageError::NoSpace { .. })));
-    assert_eq!(store.applied(), Ok(None));
+    assert_eq!(store.applied(), Ok(Some(b"applied 2".to_vec())));
+    assert_eq!(store.get(b"W1"), Ok(Some(b"two".to_vec())));
     image.set_full(false);
+    put(&store, b"W1", b"three", b"applied 3");
+    store.flush().expect("flushed");
+    let crashed = StateStore::memory(image.crash()).expect("opens");
+    let store = crashed.shard(7, Generation::FIRST).expect("opens");
+    assert_eq!(store.get(b"W1"), Ok(Some(b"three".to_vec())));
+}
+
+#[test]
+fn a_shard_that_is_opened_again_by_the_same_process_finds_what_is_not_on_disk() {
+    let state = StateStore::memory(MemoryImage::new()).expect("opens");
+    let store = state.shard(7, Generation::FIRST).expect("opens");
+    put(&store, b"W1", b"one", b"applied 1");
+    drop(store);
+    let store = state.shard(7, Generation::FIRST).expect("opens");
+    assert_eq!(store.get(b"W1"), Ok(Some(b"one".to_vec())));
+}
+
+#[test]
+fn a_mark_shows_what_was_written_before_it_though_more_is_on_disk_by_then() {
+    let place = Place::rocksdb();
+    let store = place.shard();
+    put(&store, b"W1", b"one", b"applied 1");
+    let mark = store.mark();
+    put(&store, b"W1", b"two", b"applied 2");
+    store.flush().expect("flushed");
+    let view = store.flush_to(&mark).expect("flushed");
+    assert_eq!(view.get(b"W1"), Ok(Some(b"one".to_vec())));
+    assert_eq!(view.applied(), Ok(Some(b"applied 1".to_vec())));
+}
+
+#[test]
+fn files_that_were_not_taken_in_before_the_end_are_gone_after_a_start() {
+    let place = Place::rocksdb();
+    let store = place.shard();
     put(&store, b"W1", b"one", b"applied 1");
     store.flush().expect("flushed");
+    drop(store);
+    let Place::RocksDb(directory) = &place else { return };
+    let left = directory.path().join("rocksdb").join("incoming-0.sst");
+    fs::write(&left, b"half a file").expect("written");
+    let store = place.shard();
+    assert!(!left.exists());
+    put(&store, b"W2", b"two", b"applied 2");
+    store.flush().expect("flushed");
+    assert_eq!(store.get_many(&[b"W1", b"W2"]), Ok(vec![Some(b"one".to_vec()), Some(b"two".to_vec())]));
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{AsyncRuntime, EntryPayload, OptionalSend};
-use purser_ledger::store::StoreError;
+use purser_ledger::store::{Changes, StoreError};
 
 use super::codec::{self, Applied};
 use super::digest::{self, Checkpoint, Digests};
@@ -87,11 +87,8 @@ impl StateMachine {
         log: LogStore,
         machine: Arc<dyn Machine>,
     ) -> io::Result<StateMachine> {
-        let view = Arc::new(store.view());
+        let view = Arc::new(store.flush_to(&store.mark()).map_err(io::Error::other)?);
         let applied = applied_of(&view)?;
-        if applied.last.is_some() {
-            store.flush().map_err(io::Error::other)?;
-        }
         let durable = applied.last.map(|_| Durable { meta: applied.meta(), view });
         let digests = Digests::default();
         digests.begin_at(checkpoint(&applied));
@@ -143,24 +140,21 @@ impl StateMachine {
             EntryPayload::Normal(command) => Some(self.judge(command)?),
         };
         self.applied.last = Some(at);
-        let changes = outcome.iter().flat_map(|outcome| outcome.changes.iter());
-        self.applied.digest = digest::roll(self.applied.digest, at.index, changes);
-        let applied = codec::encode_applied(&self.applied);
-        // The rows of an entry are written again and again while the disk is full, never judged again.
-        while let Err(error) = match &outcome {
-            Some(outcome) => self.store.write(outcome.changes.iter(), &applied),
-            None => self.store.write([], &applied),
-        } {
-            wait_for_room(self.store.shard(), error).await?;
-        }
-        self.digests.note(Checkpoint { index: at.index, digest: self.applied.digest });
-        let answers = match outcome {
+        let (changes, answers) = match outcome {
             Some(outcome) => {
                 self.time_us = self.time_us.max(outcome.time_us);
-                outcome.answers
+                (outcome.changes, outcome.answers)
             }
-            None => Vec::new(),
+            None => (Changes::new(), Vec::new()),
         };
+        self.applied.digest = digest::roll(self.applied.digest, at.index, changes.iter());
+        let applied = codec::encode_applied(&self.applied);
+        // A full disk holds the entry up: it is written then, and never judged again.
+        while let Err(error) = self.store.make_room() {
+            wait_for_room(self.store.shard(), error).await?;
+        }
+        self.store.write(changes.iter(), &applied).map_err(io::Error::other)?;
+        self.digests.note(Checkpoint { index: at.index, digest: self.applied.digest });
         if let Some(responder) = responder {
             responder.send(answers);
         }
@@ -228,7 +222,9 @@ impl StateMachine {
 
         self.applied = applied;
         self.digests.begin_at(checkpoint(&self.applied));
-        let durable = Durable { meta: meta.clone(), view: Arc::new(self.store.view()) };
+        // All of it is on disk: there is nothing to wait for.
+        let view = self.store.flush_to(&self.store.mark()).map_err(io::Error::other)?;
+        let durable = Durable { meta: meta.clone(), view: Arc::new(view) };
         durable.keep(&self.durable);
         Ok(())
     }
@@ -283,7 +279,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         SnapshotBuilder {
             store: self.store.clone(),
-            view: Arc::new(self.store.view()),
+            mark: Arc::new(self.store.mark()),
             time_us: self.time_us,
             durable: Arc::clone(&self.durable),
         }

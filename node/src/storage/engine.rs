@@ -1,5 +1,5 @@
-//! The two engines under the state store, and what both can do. RocksDB serves a node; the one in
-//! memory serves the simulation and tests, under the same rules.
+//! The two engines under the state store, and what both can do: keep rows on disk. RocksDB serves a
+//! node; the one in memory serves the simulation and tests, under the same rules.
 
 use std::sync::Arc;
 
@@ -74,29 +74,21 @@ impl Engine {
 }
 
 impl Family {
-    pub fn engine(&self) -> Engine {
-        match self {
-            Family::Rocks(family) => Engine::Rocks(Arc::clone(family.rocks())),
-            Family::Memory(family) => Engine::Memory(Arc::clone(family.memory())),
-        }
-    }
-
-    pub fn generation(&self) -> Generation {
-        either!(Family, self, family => family.generation)
-    }
-
-    /// Writes rows, and what they stand for if it is given: all or nothing, in memory only.
-    pub fn write<'c>(
+    /// Takes rows in, in the order of their keys, each once; `None` deletes one. All or nothing, and on
+    /// disk when it returns. Blocks.
+    pub fn ingest<'r>(
         &self,
-        changes: impl IntoIterator<Item = (&'c [u8], Option<&'c [u8]>)>,
-        applied: Option<&[u8]>,
+        rows: &mut dyn Iterator<Item = (&'r [u8], Option<&'r [u8]>)>,
     ) -> Result<(), StorageError> {
-        either!(Family, self, family => family.write(changes, applied))
+        either!(Family, self, family => family.ingest(rows))
     }
 
-    /// What was written before the call is on disk when it returns.
-    pub fn flush(&self) -> Result<(), StorageError> {
-        either!(Family, self, family => family.flush())
+    /// After how many writes what was written is to be flushed, however little it is.
+    pub fn flushes_after(&self) -> Option<u64> {
+        match self {
+            Family::Rocks(_) => None,
+            Family::Memory(family) => family.flushes_after(),
+        }
     }
 
     /// Memos that expired before this ledger time (microseconds) may go. It never moves back.

@@ -1,9 +1,9 @@
-//! The engine of the simulation and of tests: rows in ordered maps, and an image of what is on disk.
+//! The engine of the simulation and of tests: rows in ordered maps, an image of what is on disk.
 //!
-//! A map is shared by all that look at it: taking a snapshot and flushing share it as it is, and the
-//! next write copies it. Faults that an image has:
-//! - a crash takes every family back to its last flush ([`MemoryImage::crash`]);
-//! - families flush by themselves after a number of writes ([`MemoryImage::flush_after`]);
+//! A map is shared by all that look at it: taking a snapshot shares it as it is, and the next change
+//! copies it. Faults that an image has:
+//! - a crash leaves what was taken in before it ([`MemoryImage::crash`]);
+//! - shards flush after a number of writes, however little that is ([`MemoryImage::flush_after`]);
 //! - the disk is full ([`MemoryImage::set_full`]).
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use purser_ledger::store::{Store, StoreError};
 
 use super::error::{OpenError, StorageError};
 use super::memos::is_expired_memo;
-use super::shard::{APPLIED, Generation, ShardStats};
+use super::shard::{Generation, ShardStats};
 use super::state::StoreStats;
 
 type Rows = BTreeMap<Bytes, Bytes>;
@@ -68,12 +68,13 @@ impl MemoryImage {
         MemoryImage { disk: Arc::new(Mutex::new(copy)) }
     }
 
-    /// Has each family flush by itself after so many writes, as a full memtable does; `None` never.
+    /// Has each shard flush after so many writes, as one does whose write buffer is full; `None` never.
     pub fn flush_after(&self, writes: Option<u64>) {
         self.disk().flush_after_writes = writes;
     }
 
-    /// While the disk is full, writes and flushes fail with `NoSpace`, and change nothing.
+    /// While the disk is full, flushes fail with `NoSpace`, and change nothing; so do writes, once the
+    /// rows that wait for a flush are too many.
     pub fn set_full(&self, full: bool) {
         self.disk().full = full;
     }
@@ -92,17 +93,8 @@ impl ImageDisk {
 /// All families of a node, over an image.
 pub(super) struct Memory {
     image: MemoryImage,
-    tables: Mutex<BTreeMap<Place, Arc<Table>>>,
-    flushes: AtomicU64,
-}
-
-/// The newest rows of one family.
-#[derive(Default)]
-struct Table {
-    rows: RwLock<Arc<Rows>>,
-    watermark_us: AtomicU64,
-    unflushed_writes: AtomicU64,
-    flushes: AtomicU64,
+    /// The families that are there, each with the ledger time below which its memos are dropped.
+    families: Mutex<BTreeMap<Place, Arc<AtomicU64>>>,
 }
 
 impl Drop for Memory {
@@ -120,32 +112,30 @@ impl Memory {
         if std::mem::replace(&mut disk.in_use, true) {
             return Err(OpenError::InUse);
         }
-        let table =
-            |rows: &Arc<Rows>| Arc::new(Table { rows: RwLock::new(Arc::clone(rows)), ..Table::default() });
-        let tables = disk.families.iter().map(|(place, rows)| (*place, table(rows))).collect();
+        let families = disk.families.keys().map(|place| (*place, Arc::default())).collect();
         drop(disk);
-        Ok(Arc::new(Memory { image, tables: Mutex::new(tables), flushes: AtomicU64::new(0) }))
+        Ok(Arc::new(Memory { image, families: Mutex::new(families) }))
     }
 
-    fn tables(&self) -> MutexGuard<'_, BTreeMap<Place, Arc<Table>>> {
-        self.tables.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn families(&self) -> MutexGuard<'_, BTreeMap<Place, Arc<AtomicU64>>> {
+        self.families.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     pub fn generations(&self, shard: u16) -> Vec<Generation> {
-        let tables = self.tables();
-        tables.keys().filter(|(of, _)| *of == shard).map(|(_, generation)| *generation).collect()
+        let families = self.families();
+        families.keys().filter(|(of, _)| *of == shard).map(|(_, generation)| *generation).collect()
     }
 
     pub fn create(&self, shard: u16, generation: Generation) -> Result<(), StorageError> {
         let mut disk = self.image.disk();
         disk.check("creating a family")?;
         disk.families.insert((shard, generation), Arc::default());
-        self.tables().insert((shard, generation), Arc::default());
+        self.families().insert((shard, generation), Arc::default());
         Ok(())
     }
 
     pub fn remove(&self, shard: u16, generation: Generation) -> Result<(), StorageError> {
-        if self.tables().remove(&(shard, generation)).is_none() {
+        if self.families().remove(&(shard, generation)).is_none() {
             return Ok(());
         }
         let mut disk = self.image.disk();
@@ -155,16 +145,17 @@ impl Memory {
     }
 
     pub fn stats(&self) -> StoreStats {
-        StoreStats { flushes: self.flushes.load(Ordering::Relaxed), ..StoreStats::default() }
+        StoreStats::default()
     }
 }
 
 /// One family, for as long as somebody needs it.
 pub(super) struct Family {
     memory: Arc<Memory>,
-    table: Arc<Table>,
-    shard: u16,
-    pub generation: Generation,
+    /// The newest rows, also of a family that was dropped.
+    rows: RwLock<Arc<Rows>>,
+    watermark_us: Arc<AtomicU64>,
+    place: Place,
 }
 
 impl Family {
@@ -173,35 +164,47 @@ impl Family {
         shard: u16,
         generation: Generation,
     ) -> Result<Arc<Family>, StorageError> {
-        let table = memory.tables().get(&(shard, generation)).cloned();
-        let table = table.ok_or_else(|| StorageError::Gone(generation.family(shard)))?;
-        Ok(Arc::new(Family { memory: Arc::clone(memory), table, shard, generation }))
-    }
-
-    pub fn memory(&self) -> &Arc<Memory> {
-        &self.memory
+        let place = (shard, generation);
+        let watermark_us = memory.families().get(&place).cloned();
+        let rows = memory.image.disk().families.get(&place).cloned();
+        let (Some(watermark_us), Some(rows)) = (watermark_us, rows) else {
+            return Err(StorageError::Gone(generation.family(shard)));
+        };
+        Ok(Arc::new(Family { memory: Arc::clone(memory), rows: RwLock::new(rows), watermark_us, place }))
     }
 
     /// All rows as they are now.
     fn rows(&self) -> Arc<Rows> {
-        Arc::clone(&self.table.rows.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        Arc::clone(&self.rows.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
-    fn change(&self, change: impl FnOnce(&mut Rows)) {
-        let mut rows = self.table.rows.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        change(Arc::make_mut(&mut rows));
+    /// Changes the rows, here and on disk, and drops the memos that may go, as a compaction of all files
+    /// would.
+    fn change(&self, change: impl FnOnce(&mut Rows)) -> Result<(), StorageError> {
+        let mut disk = self.memory.image.disk();
+        disk.check("flushing rows")?;
+        let watermark_us = self.watermark_us.load(Ordering::Relaxed);
+        let mut rows = self.rows.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // The image lets go of them first: else each change would copy them all.
+        let kept = disk.families.get_mut(&self.place).map(std::mem::take);
+        let there = kept.is_some();
+        drop(kept);
+        let own = Arc::make_mut(&mut rows);
+        change(own);
+        if own.iter().any(|(key, row)| is_expired_memo(key, row, watermark_us)) {
+            own.retain(|key, row| !is_expired_memo(key, row, watermark_us));
+        }
+        // A family that was removed in the meantime stays away.
+        if there {
+            disk.families.insert(self.place, Arc::clone(&rows));
+        }
+        Ok(())
     }
 
-    pub fn write<'c>(
+    pub fn ingest<'r>(
         &self,
-        changes: impl IntoIterator<Item = (&'c [u8], Option<&'c [u8]>)>,
-        applied: Option<&[u8]>,
+        changes: &mut dyn Iterator<Item = (&'r [u8], Option<&'r [u8]>)>,
     ) -> Result<(), StorageError> {
-        let flush_after_writes = {
-            let disk = self.memory.image.disk();
-            disk.check("writing rows")?;
-            disk.flush_after_writes
-        };
         self.change(|rows| {
             for (key, row) in changes {
                 match row {
@@ -209,50 +212,25 @@ impl Family {
                     None => drop(rows.remove(key)),
                 }
             }
-            if let Some(applied) = applied {
-                rows.insert(Bytes::from_static(APPLIED), Bytes::copy_from_slice(applied));
-            }
-        });
-        let unflushed_writes = self.table.unflushed_writes.fetch_add(1, Ordering::Relaxed) + 1;
-        match flush_after_writes {
-            Some(writes) if unflushed_writes >= writes => self.flush(),
-            _ => Ok(()),
-        }
+        })
     }
 
-    /// Flushes, and drops the memos that may go, as a compaction of all files would.
-    pub fn flush(&self) -> Result<(), StorageError> {
-        self.memory.image.disk().check("flushing rows")?;
-        let watermark_us = self.table.watermark_us.load(Ordering::Relaxed);
-        if self.rows().iter().any(|(key, row)| is_expired_memo(key, row, watermark_us)) {
-            self.change(|rows| rows.retain(|key, row| !is_expired_memo(key, row, watermark_us)));
-        }
-        // A family that was removed in the meantime stays away.
-        if let Some(flushed) = self.memory.image.disk().families.get_mut(&(self.shard, self.generation)) {
-            *flushed = self.rows();
-        }
-        self.table.unflushed_writes.store(0, Ordering::Relaxed);
-        self.table.flushes.fetch_add(1, Ordering::Relaxed);
-        self.memory.flushes.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+    pub fn flushes_after(&self) -> Option<u64> {
+        self.memory.image.disk().flush_after_writes
     }
 
     pub fn settle_memos(&self, watermark_us: u64) {
-        self.table.watermark_us.fetch_max(watermark_us, Ordering::Relaxed);
+        self.watermark_us.fetch_max(watermark_us, Ordering::Relaxed);
     }
 
     pub fn compact(&self) {
-        if let Err(error) = self.flush() {
-            tracing::warn!(shard = self.shard, %error, "not compacted");
+        if let Err(error) = self.change(|_| {}) {
+            tracing::warn!(shard = self.place.0, %error, "not compacted");
         }
     }
 
     pub fn stats(&self) -> ShardStats {
-        ShardStats {
-            rows_estimated: self.rows().len() as u64,
-            flushes: self.table.flushes.load(Ordering::Relaxed),
-            ..ShardStats::default()
-        }
+        ShardStats { rows_estimated: self.rows().len() as u64, ..ShardStats::default() }
     }
 
     pub fn snapshot(&self) -> Snapshot {

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!   StateStore                        ShardStore                       ShardView
-//!     identity file, lock       -->     one family               -->     rows and applied state
-//!     block cache, memtables            "shard-0007.g1"                  at one instant
+//!     identity file, lock       -->     write buffer: layers     -->     rows and applied state
+//!     block cache, flusher              of rows in memory                at one instant
+//!                                         | flush
+//!                                       one family "shard-0007.g1"
 //!
-//!   engine: rocks (production) or memory (simulation, tests), under the same rules
+//!   engine, for families: rocks (production) or memory (simulation, tests), under the same rules
 //! ```
 //!
 //! - Each shard has a column family of its own, one for each *generation*: an installed snapshot
@@ -16,12 +18,18 @@
 //!   view always shows rows together with the position that they stand for.
 //! - What the applied state means is known to the layer above; here it is bytes.
 //!
-//! A flush of one column family is atomic by itself, so no two families need to agree.
+//! A flush takes a layer in as one sorted file, which is atomic by itself, so no two families need to
+//! agree.
 
+mod arena;
+mod buffer;
 mod engine;
 mod error;
+mod flusher;
+mod layer;
 mod memory;
 mod memos;
+mod merged;
 mod options;
 mod rocks;
 mod shard;
@@ -32,6 +40,6 @@ pub use error::{OpenError, StorageError};
 pub use memory::MemoryImage;
 pub use memos::{MEMO_TABLE, is_expired_memo};
 pub use options::StoreOptions;
-pub use shard::{Generation, NewGeneration, ShardStats, ShardStore};
+pub use shard::{Generation, NewGeneration, ShardMark, ShardStats, ShardStore};
 pub use state::{StateStore, StoreStats};
 pub use view::ShardView;

@@ -13,16 +13,17 @@ pub struct StoreOptions {
     pub identity: Bytes,
     /// One block cache for all shards. 256 MiB: the hot wallets of a small node.
     pub block_cache_bytes: usize,
-    /// All memtables of the node together; the largest is flushed when they near it. 256 MiB: as
-    /// much as a restart has to replay.
-    pub memtables_bytes_max: usize,
-    /// One memtable of one shard. 16 MiB: measured, a quarter more debits a second than with 64 MiB,
-    /// whose skip list is deeper and misses more caches.
-    pub memtable_bytes: usize,
-    /// Threads that flush and compact. 2: the cores are for commands.
+    /// The write buffers of all shards of the node together. 256 MiB: as much as a restart has to
+    /// replay.
+    pub buffers_bytes_max: usize,
+    /// The rows of one shard that are gathered before they go to disk as one file, at most; less where
+    /// there are so many shards that all of them together would exceed `buffers_bytes_max`. 16 MiB: a
+    /// second's work of a busy shard and more.
+    pub buffer_bytes_max: usize,
+    /// Threads that compact. 2: the cores are for commands.
     pub background_jobs: i32,
-    /// False only in the simulation: compaction then runs on nobody's own account, so that the same
-    /// seed gives the same trace.
+    /// False only in the simulation: nothing then runs on threads of its own, so that the same seed
+    /// gives the same trace.
     pub compacts_by_itself: bool,
 }
 
@@ -32,17 +33,17 @@ impl StoreOptions {
         StoreOptions {
             identity: identity.into(),
             block_cache_bytes: 256 * MIB,
-            memtables_bytes_max: 256 * MIB,
-            memtable_bytes: 16 * MIB,
+            buffers_bytes_max: 256 * MIB,
+            buffer_bytes_max: 16 * MIB,
             background_jobs: 2,
             compacts_by_itself: true,
         }
     }
 
     pub(super) fn check(&self) -> Result<(), OpenError> {
-        if self.memtable_bytes < 64 * 1024 || self.memtables_bytes_max < self.memtable_bytes {
+        if self.buffer_bytes_max < 64 * 1024 || self.buffers_bytes_max < self.buffer_bytes_max {
             return Err(OpenError::Options(
-                "memtable_bytes must be 64 KiB at least, and at most memtables_bytes_max",
+                "buffer_bytes_max must be 64 KiB at least, and at most buffers_bytes_max",
             ));
         }
         if !(1..=64).contains(&self.background_jobs) {

@@ -12,9 +12,10 @@ use std::sync::{Arc, RwLock};
 
 use purser_ledger::store::{Store, StoreError};
 
-use super::engine::Family;
+use super::buffer::{Buffer, BufferView, Mark};
 use super::error::StorageError;
 use super::memos::MARGIN_US;
+use super::state::StateStore;
 use super::view::ShardView;
 
 use crate::simulation::{self, Bug};
@@ -53,8 +54,8 @@ pub(super) fn applied(rows: &impl Store) -> Result<Option<Vec<u8>>, StorageError
 /// Numbers for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardStats {
-    /// Bytes of its memtables.
-    pub memtable_bytes: u64,
+    /// Bytes of its rows that are not on disk yet.
+    pub buffer_bytes: u64,
     /// Bytes of its files.
     pub file_bytes: u64,
     /// RocksDB's estimate of how many rows there are.
@@ -67,7 +68,15 @@ pub struct ShardStats {
 #[derive(Clone)]
 pub struct ShardStore {
     shard: u16,
-    current: Arc<RwLock<Family>>,
+    state: StateStore,
+    current: Arc<RwLock<Current>>,
+}
+
+/// The generation in use.
+#[derive(Clone)]
+struct Current {
+    generation: Generation,
+    rows: Arc<Buffer>,
 }
 
 impl fmt::Debug for ShardStore {
@@ -78,12 +87,21 @@ impl fmt::Debug for ShardStore {
 }
 
 impl ShardStore {
-    pub(super) fn new(shard: u16, family: Family) -> ShardStore {
-        ShardStore { shard, current: Arc::new(RwLock::new(family)) }
+    pub(super) fn new(
+        state: StateStore,
+        shard: u16,
+        generation: Generation,
+        rows: Arc<Buffer>,
+    ) -> ShardStore {
+        ShardStore { shard, state, current: Arc::new(RwLock::new(Current { generation, rows })) }
     }
 
-    fn family(&self) -> Family {
+    fn current(&self) -> Current {
         self.current.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    fn rows(&self) -> Arc<Buffer> {
+        self.current().rows
     }
 
     /// Which shard.
@@ -93,11 +111,11 @@ impl ShardStore {
 
     /// The generation in use.
     pub fn generation(&self) -> Generation {
-        self.family().generation()
+        self.current().generation
     }
 
     /// Writes the changes of an entry and the applied state, all or nothing. In memory only, until
-    /// the next flush.
+    /// the next flush. Fails only where rows of before have to get to disk first and cannot.
     pub fn write<'c>(
         &self,
         changes: impl IntoIterator<Item = (&'c [u8], Option<&'c [u8]>)>,
@@ -107,47 +125,65 @@ impl ShardStore {
             assert!(key.first().is_some_and(|table| *table != 0), "a row's key begins with its table");
         });
         if simulation::has(Bug::AppliedApartFromRows) {
-            self.family().write([], Some(applied))?;
-            return self.family().write(changes, None);
+            self.rows().write([], Some(applied))?;
+            return self.rows().write(changes, None);
         }
-        self.family().write(changes, Some(applied))
+        self.rows().write(changes, Some(applied))
+    }
+
+    /// Sees to it that the next write finds room: where too many rows wait for the disk, brings the
+    /// oldest there. Blocks.
+    pub fn make_room(&self) -> Result<(), StorageError> {
+        self.rows().make_room()
     }
 
     /// The applied state of the newest write, if there was one.
     pub fn applied(&self) -> Result<Option<Vec<u8>>, StorageError> {
-        applied(&self.family())
+        applied(&*self.rows())
     }
 
     /// Brings everything that was written before the call to disk, and waits for it. Blocks.
     pub fn flush(&self) -> Result<(), StorageError> {
-        self.family().flush()
+        self.rows().flush()
+    }
+
+    /// Marks this moment between two writes, for [`ShardStore::flush_to`].
+    pub fn mark(&self) -> ShardMark {
+        let Current { generation, rows } = self.current();
+        ShardMark { generation, mark: rows.mark(), rows }
+    }
+
+    /// Brings everything that was written before a mark to disk, and shows just that. Blocks. Such a
+    /// view holds nothing in memory.
+    pub fn flush_to(&self, mark: &ShardMark) -> Result<ShardView, StorageError> {
+        let rows = mark.rows.flush_to(&mark.mark)?;
+        Ok(ShardView::new(self.shard, mark.generation, BufferView::durable(rows)))
     }
 
     /// Says that everything up to this ledger time has been flushed: memos that expired an hour
     /// before may go. It never moves back.
     pub fn settle_memos(&self, flushed_time_us: u64) {
-        self.family().settle_memos(flushed_time_us.saturating_sub(MARGIN_US));
+        self.rows().family().settle_memos(flushed_time_us.saturating_sub(MARGIN_US));
     }
 
     /// Compacts all rows now. Blocks. For tests and for the operator; RocksDB does it by itself.
     pub fn compact(&self) {
-        self.family().compact();
+        self.rows().compact();
     }
 
     /// A view of the rows and the applied state at this instant.
     pub fn view(&self) -> ShardView {
-        let family = self.family();
-        ShardView::new(self.shard, family.generation(), family.snapshot())
+        let Current { generation, rows } = self.current();
+        ShardView::new(self.shard, generation, rows.view())
     }
 
     /// Begins the generation after this one, empty, leaving this one as it is.
     pub fn next_generation(&self) -> Result<NewGeneration, StorageError> {
-        let family = self.family();
-        let (engine, generation) = (family.engine(), Generation(family.generation().0 + 1));
+        let generation = Generation(self.generation().0 + 1);
         // An earlier install may have been given up.
-        engine.remove(self.shard, generation)?;
-        let family = engine.create(self.shard, generation)?;
-        Ok(NewGeneration { family, rows: Vec::new(), bytes: 0 })
+        self.state.remove(self.shard, generation)?;
+        let rows = self.state.create(self.shard, generation)?;
+        Ok(NewGeneration { generation, rows, filled: Vec::new(), bytes: 0 })
     }
 
     /// Makes a filled and flushed generation the valid one, and drops the one before it. The caller
@@ -155,25 +191,25 @@ impl ShardStore {
     pub fn switch_to(&self, filled: NewGeneration) -> Result<(), StorageError> {
         let old = {
             let mut current = self.current.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-            std::mem::replace(&mut *current, filled.family)
+            std::mem::replace(&mut *current, Current { generation: filled.generation, rows: filled.rows })
         };
-        old.engine().remove(self.shard, old.generation())
+        self.state.remove(self.shard, old.generation)
     }
 
     /// Numbers for the metrics.
     pub fn stats(&self) -> ShardStats {
-        self.family().stats()
+        self.rows().stats()
     }
 }
 
 /// Reads the newest rows: what apply uses, being the only one that writes.
 impl Store for ShardStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.family().get(key)
+        self.rows().get(key)
     }
 
     fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        self.family().get_many(keys)
+        self.rows().get_many(keys)
     }
 
     fn scan(
@@ -182,7 +218,7 @@ impl Store for ShardStore {
         until: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError> {
-        self.family().scan(from, until, visit)
+        self.rows().scan(from, until, visit)
     }
 
     fn scan_back(
@@ -191,35 +227,36 @@ impl Store for ShardStore {
         until: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError> {
-        self.family().scan_back(from, until, visit)
+        self.rows().scan_back(from, until, visit)
     }
 }
 
 /// A generation while it is being filled. Given up by dropping it: the next attempt, or the next
 /// start, removes what it holds.
 pub struct NewGeneration {
-    family: Family,
+    generation: Generation,
+    rows: Arc<Buffer>,
     /// Rows on their way, and their bytes.
-    rows: Vec<(Vec<u8>, Vec<u8>)>,
+    filled: Vec<(Vec<u8>, Vec<u8>)>,
     bytes: usize,
 }
 
 impl fmt::Debug for NewGeneration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewGeneration").field("generation", &self.generation()).finish_non_exhaustive()
+        f.debug_struct("NewGeneration").field("generation", &self.generation).finish_non_exhaustive()
     }
 }
 
 impl NewGeneration {
     /// Its number.
     pub fn generation(&self) -> Generation {
-        self.family.generation()
+        self.generation
     }
 
     /// Adds a row.
     pub fn put(&mut self, key: &[u8], row: &[u8]) -> Result<(), StorageError> {
         self.bytes += key.len() + row.len();
-        self.rows.push((key.to_vec(), row.to_vec()));
+        self.filled.push((key.to_vec(), row.to_vec()));
         if self.bytes < FILL_BYTES { Ok(()) } else { self.write(None) }
     }
 
@@ -229,12 +266,25 @@ impl NewGeneration {
         if simulation::has(Bug::SnapshotUsedBeforeFlush) {
             return Ok(());
         }
-        self.family.flush()
+        self.rows.flush()
     }
 
     fn write(&mut self, applied: Option<&[u8]>) -> Result<(), StorageError> {
         self.bytes = 0;
-        let rows = std::mem::take(&mut self.rows);
-        self.family.write(rows.iter().map(|(key, row)| (&key[..], Some(&row[..]))), applied)
+        let filled = std::mem::take(&mut self.filled);
+        self.rows.write(filled.iter().map(|(key, row)| (&key[..], Some(&row[..]))), applied)
+    }
+}
+
+/// A moment between two writes of a shard.
+pub struct ShardMark {
+    generation: Generation,
+    rows: Arc<Buffer>,
+    mark: Mark,
+}
+
+impl fmt::Debug for ShardMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardMark").field("generation", &self.generation).finish_non_exhaustive()
     }
 }

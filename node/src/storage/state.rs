@@ -3,11 +3,17 @@
 //! Invariants:
 //! - Every family but RocksDB's own `default` (unused) is a generation of a shard.
 //! - Nothing is written with a write-ahead log.
+//! - A generation has one write buffer, whoever asks for it: a shard that is opened again by the same
+//!   process finds what is not on disk yet.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::buffer::Buffer;
 use super::engine::Engine;
 use super::error::{OpenError, StorageError};
+use super::flusher::{Flusher, Share};
 use super::memory::{Memory, MemoryImage};
 use super::options::StoreOptions;
 use super::rocks::Rocks;
@@ -16,8 +22,8 @@ use super::shard::{Generation, ShardStore};
 /// Numbers for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
-    /// Bytes of all memtables.
-    pub memtable_bytes: u64,
+    /// Bytes of all rows that are not on disk yet.
+    pub buffer_bytes: u64,
     /// Bytes in the block cache.
     pub block_cache_bytes: u64,
     /// Flushes that somebody waited for.
@@ -28,12 +34,19 @@ pub struct StoreStats {
 /// view.
 #[derive(Clone)]
 pub struct StateStore {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
     engine: Engine,
+    flusher: Flusher,
+    share: Arc<Share>,
+    buffers: Mutex<BTreeMap<(u16, Generation), Arc<Buffer>>>,
 }
 
 impl std::fmt::Debug for StateStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let path = match &self.engine {
+        let path = match &self.parts.engine {
             Engine::Rocks(rocks) => Some(rocks.path()),
             Engine::Memory(_) => None,
         };
@@ -44,18 +57,34 @@ impl std::fmt::Debug for StateStore {
 impl StateStore {
     /// Opens the state of a directory, or makes a new one where there is nothing.
     pub fn open(directory: impl AsRef<Path>, options: StoreOptions) -> Result<StateStore, OpenError> {
-        Ok(StateStore { engine: Engine::Rocks(Rocks::open(directory.as_ref(), options)?) })
+        let flusher = match options.compacts_by_itself {
+            true => Flusher::thread().map_err(OpenError::io("starting the thread that flushes"))?,
+            false => Flusher::Inline,
+        };
+        let share = Share::new(options.buffers_bytes_max, options.buffer_bytes_max);
+        Ok(StateStore::of(Engine::Rocks(Rocks::open(directory.as_ref(), options)?), flusher, share))
     }
 
     /// A state store in memory, under the same rules: what is flushed is kept in the image, the rest
     /// is gone with the store. For the simulation and for tests.
     pub fn memory(image: MemoryImage) -> Result<StateStore, OpenError> {
-        Ok(StateStore { engine: Engine::Memory(Memory::open(image)?) })
+        let options = StoreOptions::new("");
+        let share = Share::new(options.buffers_bytes_max, options.buffer_bytes_max);
+        Ok(StateStore::of(Engine::Memory(Memory::open(image)?), Flusher::Inline, share))
+    }
+
+    fn of(engine: Engine, flusher: Flusher, share: Share) -> StateStore {
+        let buffers = Mutex::default();
+        StateStore { parts: Arc::new(Parts { engine, flusher, share: Arc::new(share), buffers }) }
+    }
+
+    fn buffers(&self) -> MutexGuard<'_, BTreeMap<(u16, Generation), Arc<Buffer>>> {
+        self.parts.buffers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// The generations of a shard that are there, ascending.
     pub fn generations(&self, shard: u16) -> Vec<Generation> {
-        self.engine.generations(shard)
+        self.parts.engine.generations(shard)
     }
 
     /// A shard, in the generation that is the valid one. Others of it (an install that was not
@@ -63,29 +92,56 @@ impl StateStore {
     /// there; a later one that is not there is a loss.
     pub fn shard(&self, shard: u16, generation: Generation) -> Result<ShardStore, StorageError> {
         let present = self.generations(shard);
-        let family = match present.contains(&generation) {
-            true => self.engine.family(shard, generation)?,
+        let rows = match present.contains(&generation) {
+            true => self.buffer(shard, generation)?,
             false if generation == Generation::FIRST && present.is_empty() => {
-                self.engine.create(shard, generation)?
+                self.create(shard, generation)?
             }
             false => return Err(StorageError::Gone(generation.family(shard))),
         };
         for other in present.into_iter().filter(|other| *other != generation) {
-            self.engine.remove(shard, other)?;
+            self.remove(shard, other)?;
         }
-        Ok(ShardStore::new(shard, family))
+        Ok(ShardStore::new(self.clone(), shard, generation, rows))
+    }
+
+    /// The rows of a generation that is there.
+    fn buffer(&self, shard: u16, generation: Generation) -> Result<Arc<Buffer>, StorageError> {
+        let mut buffers = self.buffers();
+        if let Some(rows) = buffers.get(&(shard, generation)) {
+            return Ok(Arc::clone(rows));
+        }
+        let Parts { engine, flusher, share, .. } = &*self.parts;
+        let rows = Buffer::new(engine.family(shard, generation)?, Arc::clone(share), flusher.clone());
+        buffers.insert((shard, generation), Arc::clone(&rows));
+        Ok(rows)
+    }
+
+    /// Makes a generation, empty. It is there after a crash too.
+    pub(super) fn create(&self, shard: u16, generation: Generation) -> Result<Arc<Buffer>, StorageError> {
+        self.parts.engine.create(shard, generation)?;
+        self.buffer(shard, generation)
+    }
+
+    /// Drops a generation, if it is there. Those who hold it can still read it.
+    pub(super) fn remove(&self, shard: u16, generation: Generation) -> Result<(), StorageError> {
+        self.buffers().remove(&(shard, generation));
+        self.parts.engine.remove(shard, generation)
     }
 
     /// Removes a shard's rows: those of a replica that is tombstoned or replaced.
     pub fn forget(&self, shard: u16) -> Result<(), StorageError> {
         for generation in self.generations(shard) {
-            self.engine.remove(shard, generation)?;
+            self.remove(shard, generation)?;
         }
         Ok(())
     }
 
     /// Numbers for the metrics.
     pub fn stats(&self) -> StoreStats {
-        self.engine.stats()
+        let buffers: Vec<_> = self.buffers().values().cloned().collect();
+        let buffer_bytes = buffers.iter().map(|rows| rows.bytes()).sum();
+        let flushes = buffers.iter().map(|rows| rows.flushes()).sum();
+        StoreStats { buffer_bytes, flushes, ..self.parts.engine.stats() }
     }
 }

@@ -1,7 +1,8 @@
 //! A shard at one instant: its rows, and the applied state that they stand for.
 //!
-//! A view costs little to take and nothing to hold for a while; held for hours, it keeps RocksDB
-//! from dropping row versions that were overwritten since.
+//! A view costs little to take and to hold for a while. Held for long, it keeps rows in memory that
+//! are on disk by now; only one that was taken by a flush (`ShardStore::flush_to`) does not. Either
+//! keeps RocksDB from dropping row versions that were overwritten since.
 //!
 //! One exception to "at one instant": memos that expired more than an hour before the last flush may
 //! vanish from a view (see `memos`). They read as absent in any case.
@@ -10,7 +11,7 @@ use std::fmt;
 
 use purser_ledger::store::{Store, StoreError};
 
-use super::engine::Snapshot;
+use super::buffer::BufferView;
 use super::error::StorageError;
 use super::shard::{Generation, applied};
 
@@ -18,7 +19,7 @@ use super::shard::{Generation, applied};
 pub struct ShardView {
     shard: u16,
     generation: Generation,
-    snapshot: Snapshot,
+    rows: BufferView,
 }
 
 impl fmt::Debug for ShardView {
@@ -28,8 +29,8 @@ impl fmt::Debug for ShardView {
 }
 
 impl ShardView {
-    pub(super) fn new(shard: u16, generation: Generation, snapshot: Snapshot) -> ShardView {
-        ShardView { shard, generation, snapshot }
+    pub(super) fn new(shard: u16, generation: Generation, rows: BufferView) -> ShardView {
+        ShardView { shard, generation, rows }
     }
 
     /// Which shard.
@@ -44,7 +45,7 @@ impl ShardView {
 
     /// The applied state that these rows stand for, if anything was ever written.
     pub fn applied(&self) -> Result<Option<Vec<u8>>, StorageError> {
-        applied(&self.snapshot)
+        applied(&self.rows)
     }
 
     /// Visits all rows in order, without the applied state, until `visit` returns `false`.
@@ -56,11 +57,11 @@ impl ShardView {
 
 impl Store for ShardView {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.snapshot.get(key)
+        self.rows.get(key)
     }
 
     fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        self.snapshot.get_many(keys)
+        self.rows.get_many(keys)
     }
 
     fn scan(
@@ -69,7 +70,7 @@ impl Store for ShardView {
         until: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError> {
-        self.snapshot.scan(from, until, visit)
+        self.rows.scan(from, until, visit)
     }
 
     fn scan_back(
@@ -78,6 +79,6 @@ impl Store for ShardView {
         until: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError> {
-        self.snapshot.scan_back(from, until, visit)
+        self.rows.scan_back(from, until, visit)
     }
 }

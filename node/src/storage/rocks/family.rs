@@ -1,18 +1,19 @@
 //! One column family: a shard's rows in one generation. And its snapshots.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use purser_ledger::store::{Store, StoreError};
 use rocksdb::{
-    AsColumnFamilyRef, BoundColumnFamily, DBAccess, DBRawIteratorWithThreadMode, FlushOptions, ReadOptions,
-    SnapshotWithThreadMode, WriteBatch, WriteOptions,
+    AsColumnFamilyRef, BoundColumnFamily, DBAccess, DBRawIteratorWithThreadMode, IngestExternalFileOptions,
+    ReadOptions, SnapshotWithThreadMode, SstFileWriter,
 };
 use self_cell::self_cell;
 
-use super::{Db, Rocks};
+use super::{Db, RUNS_STOP, Rocks};
 use crate::storage::error::StorageError;
-use crate::storage::shard::{APPLIED, Generation, ShardStats};
+use crate::storage::shard::{Generation, ShardStats};
 
 type Handle<'a> = Arc<BoundColumnFamily<'a>>;
 
@@ -27,9 +28,7 @@ self_cell!(
 /// One column family, for as long as somebody needs it.
 pub(in crate::storage) struct Family {
     handle: OwnedHandle,
-    pub generation: Generation,
     watermark_us: Arc<AtomicU64>,
-    flushes: AtomicU64,
 }
 
 impl Family {
@@ -39,7 +38,7 @@ impl Family {
         let handle =
             OwnedHandle::try_new(Arc::clone(rocks), |rocks| rocks.db.cf_handle(&name).ok_or_else(gone))?;
         let watermark_us = rocks.watermark(&name);
-        Ok(Arc::new(Family { handle, generation, watermark_us, flushes: AtomicU64::new(0) }))
+        Ok(Arc::new(Family { handle, watermark_us }))
     }
 
     pub fn rocks(&self) -> &Arc<Rocks> {
@@ -54,33 +53,58 @@ impl Family {
         self.handle.borrow_dependent()
     }
 
-    pub fn write<'c>(
+    /// Takes sorted rows in as a file of their own, past RocksDB's memtables: nothing of it is there
+    /// before all of it is, and then it is on disk.
+    pub fn ingest<'r>(
         &self,
-        changes: impl IntoIterator<Item = (&'c [u8], Option<&'c [u8]>)>,
-        applied: Option<&[u8]>,
+        rows: &mut dyn Iterator<Item = (&'r [u8], Option<&'r [u8]>)>,
     ) -> Result<(), StorageError> {
-        let mut batch = WriteBatch::default();
-        for (key, row) in changes {
-            match row {
-                Some(row) => batch.put_cf(self.column(), key, row),
-                None => batch.delete_cf(self.column(), key),
-            }
+        self.wait_for_compaction();
+        let file = self.rocks().new_file();
+        let taken = self.write_file(&file, rows).and_then(|()| {
+            let mut options = IngestExternalFileOptions::default();
+            options.set_move_files(true);
+            self.db()
+                .ingest_external_file_cf_opts(self.column(), &options, vec![&file])
+                .map_err(StorageError::failed("taking in rows"))
+        });
+        if taken.is_err() {
+            // What is left of it, if anything, goes at the next start at the latest.
+            let _ = std::fs::remove_file(&file);
         }
-        if let Some(applied) = applied {
-            batch.put_cf(self.column(), APPLIED, applied);
-        }
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        self.db().write_opt(batch, &options).map_err(StorageError::failed("writing rows"))
+        taken
     }
 
-    pub fn flush(&self) -> Result<(), StorageError> {
-        let mut options = FlushOptions::default();
-        options.set_wait(true);
-        self.db().flush_cf_opt(self.column(), &options).map_err(StorageError::failed("flushing rows"))?;
-        self.flushes.fetch_add(1, Ordering::Relaxed);
-        self.rocks().flushes.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+    /// RocksDB holds writers up where there are too many sorted runs, but not those who bring files:
+    /// they merge the runs first.
+    fn wait_for_compaction(&self) {
+        let runs = self.number("rocksdb.num-files-at-level0");
+        if runs >= RUNS_STOP {
+            tracing::warn!(runs, "compaction is behind: rows wait for it on their way to disk");
+            self.compact();
+        }
+    }
+
+    fn number(&self, property: &str) -> u64 {
+        self.db().property_int_value_cf(self.column(), property).ok().flatten().unwrap_or(0)
+    }
+
+    fn write_file<'r>(
+        &self,
+        file: &Path,
+        rows: &mut dyn Iterator<Item = (&'r [u8], Option<&'r [u8]>)>,
+    ) -> Result<(), StorageError> {
+        let options = self.rocks().file_options();
+        let mut writer = SstFileWriter::create(&options);
+        let failed = || StorageError::failed("writing rows");
+        writer.open(file).map_err(failed())?;
+        for (key, row) in rows {
+            match row {
+                Some(row) => writer.put(key, row).map_err(failed())?,
+                None => writer.delete(key).map_err(failed())?,
+            }
+        }
+        writer.finish().map_err(failed())
     }
 
     pub fn settle_memos(&self, watermark_us: u64) {
@@ -92,12 +116,10 @@ impl Family {
     }
 
     pub fn stats(&self) -> ShardStats {
-        let number = |name| self.db().property_int_value_cf(self.column(), name).ok().flatten().unwrap_or(0);
         ShardStats {
-            memtable_bytes: number("rocksdb.cur-size-all-mem-tables"),
-            file_bytes: number("rocksdb.total-sst-files-size"),
-            rows_estimated: number("rocksdb.estimate-num-keys"),
-            flushes: self.flushes.load(Ordering::Relaxed),
+            file_bytes: self.number("rocksdb.total-sst-files-size"),
+            rows_estimated: self.number("rocksdb.estimate-num-keys"),
+            ..ShardStats::default()
         }
     }
 

@@ -1,23 +1,25 @@
 //! The engine of production: the one RocksDB of a node, and how it is set up.
 //!
 //! Invariants:
-//! - One block cache and one bound on memtables for all shards.
+//! - One block cache for all shards.
 //! - Every column family but RocksDB's own `default` (unused) is a generation of a shard.
-//! - Nothing is written with a write-ahead log.
+//! - Rows come in as sorted files (`Family::ingest`), never through RocksDB's own memtables or
+//!   write-ahead log.
 
 mod family;
 mod identity;
 mod memo_filter;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle, DBCompressionType, DBWithThreadMode,
-    DataBlockIndexType, MultiThreaded, Options, WriteBufferManager,
+    DataBlockIndexType, MultiThreaded, Options,
 };
 
 use identity::ROWS;
@@ -34,19 +36,21 @@ type Db = DBWithThreadMode<MultiThreaded>;
 
 /// About 1 % of the lookups of absent keys read a block in vain.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
-/// The share of a memtable that its filter takes.
-const MEMTABLE_BLOOM_RATIO: f64 = 0.1;
 /// A block holds some twenty rows: small, for rows are read one by one.
 const BLOCK_BYTES: usize = 4 * 1024;
-/// Memtables of one shard: one that fills, the others on their way to disk.
-const MEMTABLES_PER_SHARD_MAX: i32 = 4;
+/// RocksDB's own memtables stay empty.
+const MEMTABLE_BYTES: usize = 64 * 1024;
+/// How files are named that wait to be taken in.
+const INCOMING: &str = "incoming-";
 /// What RocksDB logs about itself, per file and in files.
 const INFO_LOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 const INFO_LOGS_MAX: usize = 4;
 /// Sorted runs of one shard before some are merged. Most rows are written once and never again, so that
 /// rewriting them level by level costs as much as applying: with universal compaction flushes and
-/// compactions take 3.3 us of CPU a debit instead of 8.2, and space twice what is live in between.
+/// compactions took 3.3 us of CPU a debit instead of 8.2, and space twice what is live in between.
 const RUNS_MAX: i32 = 8;
+/// With so many, new rows wait until they are merged: each look-up asks all of them.
+const RUNS_STOP: u64 = 32;
 /// Files are pushed to the disk bit by bit, not all at their end.
 const BYTES_PER_SYNC: u64 = 1024 * 1024;
 
@@ -56,11 +60,10 @@ pub(super) struct Rocks {
     db: Db,
     options: StoreOptions,
     cache: Cache,
-    buffers: WriteBufferManager,
     /// The families that are there, each with the ledger time (microseconds) below which its memos
     /// are dropped.
     families: Families,
-    flushes: AtomicU64,
+    files: AtomicU64,
     _lock: File,
 }
 
@@ -74,8 +77,8 @@ impl Rocks {
         let rows = directory.join(ROWS);
 
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let buffers = WriteBufferManager::new_write_buffer_manager(options.memtables_bytes_max, false);
-        let database = database_options(&options, &buffers);
+        let database = database_options(&options);
+        remove_incoming(&rows).map_err(OpenError::io("removing files of an earlier start"))?;
         let is_there = rows.join("CURRENT").exists();
         let families = match is_there {
             true => Db::list_cf(&database, &rows).map_err(|error| OpenError::Damaged(error.into_string()))?,
@@ -88,8 +91,8 @@ impl Rocks {
         });
         let db = Db::open_cf_descriptors(&database, &rows, descriptors)
             .map_err(|error| OpenError::Damaged(error.into_string()))?;
-        let (families, flushes) = (Mutex::new(families), AtomicU64::new(0));
-        Ok(Arc::new(Rocks { db, options, cache, buffers, families, flushes, _lock: lock }))
+        let (families, files) = (Mutex::new(families), AtomicU64::new(0));
+        Ok(Arc::new(Rocks { db, options, cache, families, files, _lock: lock }))
     }
 
     fn families(&self) -> MutexGuard<'_, BTreeMap<String, Arc<AtomicU64>>> {
@@ -132,22 +135,42 @@ impl Rocks {
     }
 
     pub fn stats(&self) -> StoreStats {
-        StoreStats {
-            memtable_bytes: self.buffers.get_usage() as u64,
-            block_cache_bytes: self.cache.get_usage() as u64,
-            flushes: self.flushes.load(Ordering::Relaxed),
-        }
+        StoreStats { block_cache_bytes: self.cache.get_usage() as u64, ..StoreStats::default() }
+    }
+
+    /// The path of a file that rows are written to before they are taken in.
+    fn new_file(&self) -> PathBuf {
+        self.path().join(format!("{INCOMING}{}.sst", self.files.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// How such a file is written: as those of the families are.
+    fn file_options(&self) -> Options {
+        let mut options = family_options(&self.options, &self.cache, Arc::default());
+        options.set_bytes_per_sync(BYTES_PER_SYNC);
+        options
     }
 }
 
-fn database_options(options: &StoreOptions, buffers: &WriteBufferManager) -> Options {
+/// Removes what was not taken in before the process ended.
+fn remove_incoming(rows: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(rows) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(INCOMING) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn database_options(options: &StoreOptions) -> Options {
     let mut database = Options::default();
     database.create_if_missing(true);
     database.set_paranoid_checks(true);
     database.set_max_background_jobs(options.background_jobs);
-    database.set_write_buffer_manager(buffers);
-    // A shard's rows are written by its group alone.
-    database.set_allow_concurrent_memtable_write(false);
     database.set_bytes_per_sync(BYTES_PER_SYNC);
     database.set_keep_log_file_num(INFO_LOGS_MAX);
     database.set_max_log_file_size(INFO_LOG_BYTES_MAX);
@@ -171,11 +194,7 @@ fn family_options(options: &StoreOptions, cache: &Cache, watermark_us: Arc<Atomi
     let mut family = Options::default();
     family.set_block_based_table_factory(&blocks);
     family.set_compression_type(DBCompressionType::Lz4);
-    family.set_write_buffer_size(options.memtable_bytes);
-    // Nearly every key of a memo is asked for before it is there: the filter answers that.
-    family.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
-    family.set_memtable_whole_key_filtering(true);
-    family.set_max_write_buffer_number(MEMTABLES_PER_SHARD_MAX);
+    family.set_write_buffer_size(MEMTABLE_BYTES);
     family.set_compaction_style(DBCompactionStyle::Universal);
     family.set_level_zero_file_num_compaction_trigger(RUNS_MAX);
     family.set_disable_auto_compactions(!options.compacts_by_itself);
