@@ -44,6 +44,17 @@ pub struct WalletView {
     pub chain_head: [u8; 32],
 }
 
+/// What a wallet is whatever is due in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BookedWallet {
+    /// Its attributes.
+    pub info: WalletInfo,
+    /// How many movements it has, booked.
+    pub movements: u64,
+    /// The hash that its movements chain up to.
+    pub chain_head: [u8; 32],
+}
+
 /// What a tranche is at the ledger time of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TrancheStatus {
@@ -152,16 +163,23 @@ pub fn wallet<S: Store + ?Sized>(
     wallet: &str,
     now: Time,
 ) -> Result<WalletView, ReadError> {
-    let before = movements_booked(store, customer, wallet)?;
+    let BookedWallet { info, movements, chain_head } = booked_wallet(store, customer, wallet)?;
     let (work, at) = settled(store, customer, wallet, now)?;
     let own = work.wallet(at);
-    Ok(WalletView {
-        info: own.info(wallet),
-        balance: own.balance(work.now()),
-        open_holds: own.holds.total(),
-        movements: before.0,
-        chain_head: before.1,
-    })
+    let (balance, open_holds) = (own.balance(work.now()), own.holds.total());
+    Ok(WalletView { info, balance, open_holds, movements, chain_head })
+}
+
+/// What a wallet is whatever is due in it.
+pub fn booked_wallet<S: Store + ?Sized>(
+    store: &S,
+    customer: Customer<'_>,
+    wallet: &str,
+) -> Result<BookedWallet, ReadError> {
+    let mut work = Workspace::open(store, 0)?;
+    let at = find(&mut work, customer, wallet)?;
+    let own = work.wallet(at);
+    Ok(BookedWallet { info: own.info(wallet), movements: own.movements, chain_head: own.chain_head })
 }
 
 /// The figures of a wallet at `now`.
@@ -424,7 +442,9 @@ pub fn holds<S: Store + ?Sized>(
     backwards: bool,
     limit: usize,
 ) -> Result<Vec<HoldView>, ReadError> {
-    let (work, at) = settled(store, customer, wallet, now)?;
+    let mut work = Workspace::open(store, 0)?;
+    let at = find(&mut work, customer, wallet)?;
+    let now = work.meta.last_time.max(now);
     let prefix = keys::holds_of(work.wallet(at).no);
     let (mut from, mut until) = (prefix.clone(), keys::end_of(&prefix));
     match after {
@@ -446,7 +466,7 @@ pub fn holds<S: Store + ?Sized>(
     let mut views = Vec::with_capacity(ids.len());
     for id in ids {
         let hold = work.hold_row(id)?.ok_or(LocalDamage::Missing("a hold"))?;
-        views.push(HoldView::at(id, hold, work.now()));
+        views.push(HoldView::at(id, hold, now));
     }
     Ok(views)
 }
@@ -678,16 +698,6 @@ pub(crate) fn find<S: Store + ?Sized>(
         }
         None => Err(ReadError::NotFound(NotFound::Wallet)),
     }
-}
-
-fn movements_booked<S: Store + ?Sized>(
-    store: &S,
-    customer: Customer<'_>,
-    wallet: &str,
-) -> Result<(u64, [u8; 32]), ReadError> {
-    let mut work = Workspace::open(store, 0)?;
-    let at = find(&mut work, customer, wallet)?;
-    Ok((work.wallet(at).movements, work.wallet(at).chain_head))
 }
 
 /// A throw-away workspace in which what is due in a wallet by `now` is booked, but for expiries that a

@@ -10,6 +10,7 @@ use purser_ledger::amount::Amount;
 use purser_ledger::apply::apply_batch;
 use purser_ledger::command::BatchEncoder;
 use purser_ledger::query::{self, ReadError, TrancheStatus};
+use purser_ledger::rows::hold::HoldStatus;
 use purser_ledger::store::{MemStore, Store, StoreError};
 use purser_ledger::time::Time;
 use purser_ledger::verdict::Reply;
@@ -243,6 +244,27 @@ fn a_read_goes_through_a_thousand_activations_and_of_more_it_tells() {
     // Of 1,100 there are 1,000 left, and with the 64 of a command no more than 1,064 are gone through.
     ledger.sweep(100);
     assert_eq!(balance(&ledger).expect("a wallet").available, Amount(2_200));
+}
+
+#[test]
+fn what_does_not_depend_on_what_is_due_is_read_beside_any_backlog() {
+    let mut ledger = Ledger::with_wallets(&["main"]);
+    ledger.applied(grant("main", &[credit("9")]));
+    ledger.applied(hold_for("main", "9", 500));
+    for _ in 0..11 {
+        ledger.applied(grant("main", &vec![from(1_500, credit("2")); 100]));
+    }
+    ledger.now = 2_000;
+    let store = &ledger.store;
+    assert_eq!(query::balance(store, ANN, "main", Time(2_000)), Err(ReadError::Backlog));
+
+    // A grant, a hold, eleven grants; the hold has timed out though nothing of that is booked.
+    let booked = query::booked_wallet(store, ANN, "main").expect("a wallet");
+    assert_eq!((booked.info.wallet.as_str(), booked.movements), ("main", 13));
+    assert_eq!(query::movements(store, ANN, "main", 1, 100).expect("a wallet").len(), 13);
+    let holds = query::holds(store, ANN, "main", Time(2_000), None, false, 10).expect("a wallet");
+    let state = &holds[0].hold.state;
+    assert_eq!((holds.len(), state.status, state.released), (1, HoldStatus::Expired, Amount(9)));
 }
 
 /// What a sweep has added up of a wallet's backlog is spent from at once, by commands and by reads.

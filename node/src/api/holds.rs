@@ -84,7 +84,7 @@ impl Api {
         };
         let found = found.ok_or_else(missing)?;
         let wallet = found.hold.parts.first().ok_or_else(missing)?.wallet.clone();
-        let info = look.wallet(&wallet)?.info;
+        let info = look.booked(&wallet)?.info;
         Ok(v1::GetHoldResponse {
             point: Some(render::read_point(&look.point)),
             hold: Some(render::hold(&request.customer, &found, asset_of(&info))),
@@ -101,7 +101,7 @@ impl Api {
         );
         let page = Page::read(request.page.as_ref(), false, &question)?;
         let look = self.look(&request.namespace, &request.customer).await?;
-        let wallet = look.wallet(&request.wallet)?;
+        let wallet = look.booked(&request.wallet)?;
         let fits = |own: &HoldView| {
             let status = i32::from(render::hold_status(own.hold.state.status));
             (request.statuses.is_empty() || request.statuses.contains(&status))

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use purser_ledger::amount::{Amount, Asset};
 use purser_ledger::audit;
 use purser_ledger::ids::{Customer, ID_BYTES_MAX, RecordId, TrancheId};
-use purser_ledger::query::{self, LedgerEntry, OpenView, PAGE_ROWS_MAX, ReadError, TrancheView, WalletView};
+use purser_ledger::query::{
+    self, BookedWallet, LedgerEntry, OpenView, PAGE_ROWS_MAX, ReadError, TrancheView, WalletView,
+};
 use purser_ledger::time::{Span, Time};
 use purser_ledger::verdict::{Balance, Verdict, WalletInfo};
 use purser_proto::v1;
@@ -45,7 +47,13 @@ impl Look<'_> {
         }
     }
 
-    pub(super) fn wallet(&self, wallet: &str) -> Result<WalletView, Status> {
+    /// A wallet's attributes and how many movements it has: whatever is due in it.
+    pub(super) fn booked(&self, wallet: &str) -> Result<BookedWallet, Status> {
+        query::booked_wallet(&self.view, self.customer, wallet)
+            .map_err(|error| refusal::unread(error, &self.pairs(wallet)))
+    }
+
+    fn figures(&self, wallet: &str) -> Result<WalletView, Status> {
         query::wallet(&self.view, self.customer, wallet, self.point.now)
             .map_err(|error| refusal::unread(error, &self.pairs(wallet)))
     }
@@ -57,7 +65,7 @@ impl Look<'_> {
 
     /// The wallet named, or all of the customer's.
     fn named_or_all(&self, wallet: &str) -> Result<Vec<WalletInfo>, Status> {
-        if wallet.is_empty() { self.wallets() } else { Ok(vec![self.wallet(wallet)?.info]) }
+        if wallet.is_empty() { self.wallets() } else { Ok(vec![self.booked(wallet)?.info]) }
     }
 }
 
@@ -77,7 +85,7 @@ impl Api {
     pub async fn get_wallet(&self, request: &v1::GetWalletRequest) -> Result<v1::GetWalletResponse, Status> {
         named(&request.wallet)?;
         let look = self.look(&request.namespace, &request.customer).await?;
-        let wallet = look.wallet(&request.wallet)?;
+        let wallet = look.booked(&request.wallet)?;
         Ok(v1::GetWalletResponse {
             point: Some(render::read_point(&look.point)),
             wallet: Some(render::wallet(&request.customer, &wallet.info)),
@@ -162,7 +170,7 @@ impl Api {
             if request.asset.is_some() && request.asset != asset {
                 continue;
             }
-            let view = look.wallet(&info.wallet)?;
+            let view = look.figures(&info.wallet)?;
             add_up(&mut sums, &view)?;
             wallets.push(wallet_balance(&look, &view, request)?);
         }
@@ -190,7 +198,7 @@ impl Api {
         );
         let page = Page::read(request.page.as_ref(), false, &question)?;
         let look = self.look(&request.namespace, &request.customer).await?;
-        let wallet = look.wallet(&request.wallet)?;
+        let wallet = look.booked(&request.wallet)?;
         let fits = |own: &TrancheView| {
             let status = i32::from(render::tranche_status(own.status));
             (request.statuses.is_empty() || request.statuses.contains(&status))
@@ -227,7 +235,7 @@ impl Api {
             format!("movements {:?}", (&request.namespace, &request.customer, &request.wallet, &filter));
         let page = Page::read(request.page.as_ref(), true, &question)?;
         let look = self.look(&request.namespace, &request.customer).await?;
-        let wallet = look.wallet(&request.wallet)?;
+        let wallet = look.booked(&request.wallet)?;
         let fetch = |from: Option<u64>| {
             let (first, count) = match (page.downwards(), from) {
                 (false, from) => (from.map_or(1, |number| number + 1), CHUNK as u64),
@@ -276,7 +284,7 @@ impl Api {
         let wallet = wallet.ok_or_else(missing)?;
         let entry = query::movement_by_id(&look.view, look.customer, &wallet, id).map_err(unread)?;
         let entry = entry.ok_or_else(missing)?;
-        let info = look.wallet(&wallet)?.info;
+        let info = look.booked(&wallet)?.info;
         Ok(v1::GetMovementResponse {
             point: Some(render::read_point(&look.point)),
             movement: Some(render::movement(&request.customer, &info, &entry)),
