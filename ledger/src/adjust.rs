@@ -118,7 +118,8 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let Some(row) = self.find_tranche(at, id)? else { return Ok(Err(Reason::TrancheNotFound)) };
         let active = row.life == TrancheLife::Open && row.expires_at > self.now();
         let spent = || {
-            Ok::<_, Stop>(row.held == Amount::ZERO && burn::open_part(self, at, id, &row)? == Amount::ZERO)
+            let held = self.held_of(at, id, &row);
+            Ok::<_, Stop>(held == Amount::ZERO && burn::open_part(self, at, id, &row)? == Amount::ZERO)
         };
         if !active || spent()? {
             return Ok(Err(Reason::TrancheNotActive));

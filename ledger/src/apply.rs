@@ -130,6 +130,7 @@ fn read_ahead<S: Store + ?Sized>(
 ) -> Result<Vec<MemoAt>, LocalDamage> {
     let mut memo_keys = Vec::with_capacity(batch.items.len());
     let mut wallet_keys = Vec::new();
+    let mut holds = Vec::new();
     for item in &batch.items {
         let Item::Command { command, .. } = item else {
             memo_keys.push(Key::new());
@@ -143,8 +144,12 @@ fn read_ahead<S: Store + ?Sized>(
                 wallet_keys.push(key);
             }
         }
+        if let Some((hold, record)) = named_hold(&command.operation) {
+            holds.push((customer, hold, keys::record(record)));
+        }
     }
     let asked = memo_keys.iter().filter(|key| !key.is_empty()).chain(&wallet_keys);
+    let asked = asked.chain(holds.iter().map(|(_, _, key)| key));
     let asked: Vec<&[u8]> = asked.map(Vec::as_slice).collect();
     let mut rows = store.get_many(&asked)?.into_iter();
     let mut memos = Vec::with_capacity(memo_keys.len());
@@ -152,7 +157,30 @@ fn read_ahead<S: Store + ?Sized>(
         let row = if key.is_empty() { None } else { rows.next().flatten() };
         memos.push(MemoAt { key, row });
     }
-    for (key, row) in wallet_keys.into_iter().zip(rows) {
+    adopt_all(work, wallet_keys, &mut rows)?;
+    // Which wallet a hold is of is known from how it was placed.
+    let mut wallet_keys = Vec::new();
+    for ((customer, hold, _), row) in holds.into_iter().zip(rows) {
+        let Some(row) = row else { continue };
+        let Some(wallet) = work.foresee_hold(hold, &row)? else { continue };
+        let key = keys::wallet(customer, wallet);
+        if !work.adopt_cached(cache, &key) {
+            wallet_keys.push(key);
+        }
+    }
+    let asked: Vec<&[u8]> = wallet_keys.iter().map(Vec::as_slice).collect();
+    let rows = if asked.is_empty() { Vec::new() } else { store.get_many(&asked)? };
+    adopt_all(work, wallet_keys, &mut rows.into_iter())?;
+    Ok(memos)
+}
+
+/// Brings wallets to hand whose rows were read ahead.
+fn adopt_all<S: Store + ?Sized>(
+    work: &mut Workspace<'_, S>,
+    keys: Vec<Key>,
+    rows: &mut impl Iterator<Item = Option<Vec<u8>>>,
+) -> Result<(), LocalDamage> {
+    for (key, row) in keys.into_iter().zip(rows) {
         let Some(row) = row else { continue };
         match work.adopt(key, &row) {
             // An unsound wallet is met again, and contained, when its command is judged.
@@ -160,7 +188,18 @@ fn read_ahead<S: Store + ?Sized>(
             Err(Stop::Local(damage)) => return Err(damage),
         }
     }
-    Ok(memos)
+    Ok(())
+}
+
+/// The hold that a command names, and the movement that placed it if there is such a hold.
+fn named_hold(operation: &Operation<'_>) -> Option<(HoldId, RecordId)> {
+    let hold = match operation {
+        Operation::ExtendHold(extend) => extend.hold,
+        Operation::Capture(capture) => capture.hold,
+        Operation::Release(release) => release.hold,
+        _ => return None,
+    };
+    Some((hold, hold.placed_by(0)?))
 }
 
 fn named_wallet<'a>(operation: &Operation<'a>) -> Option<&'a str> {
@@ -623,22 +662,26 @@ fn find_hold<S: Store + ?Sized>(
     customer: Customer<'_>,
     id: HoldId,
 ) -> Result<Result<HoldAt, Reason>, Stop> {
-    let row = work.hold_row(id)?;
+    let placed = match work.foreseen_hold(id) {
+        None => work.placed_hold(id)?,
+        foreseen => foreseen,
+    };
     let mut parts = Vec::new();
-    for part in row.iter().flat_map(|row| &row.parts) {
+    for part in placed.iter().flat_map(|placed| &placed.parts) {
         match work.wallet_of_part(customer, part)? {
             Some(at) if work.wallet(at).quarantined => return Ok(Err(Reason::CustomerQuarantined)),
             Some(at) => parts.push(at),
             None => break,
         }
     }
-    let Some(row) = row.filter(|row| row.parts.len() == parts.len()) else {
+    let Some(placed) = placed.filter(|placed| placed.parts.len() == parts.len()) else {
         let known = work.customer(&keys::customer(customer))?.is_some();
         return Ok(Err(if known { Reason::HoldNotFound } else { Reason::CustomerNotFound }));
     };
+    let first = parts.first().copied().ok_or(Stop::Fault("a hold without a part"))?;
+    let row = work.hold_as_it_is(first, id, placed)?;
     let (mut wallets, payers) = match row.payer_asset() {
         None => {
-            let first = parts.first().copied().ok_or(Stop::Fault("a hold without a part"))?;
             let wallet = work.wallet(first);
             // Its scope may have been changed since.
             let payers = match (wallet.frozen, wallet.scope.fits(row.charge_type)) {

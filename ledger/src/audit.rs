@@ -202,7 +202,7 @@ impl Walk {
                 let told = account.granted.0 + scheduled.0 + account.withdrawn.0 == tranche.amount.0
                     && tranche.voided == voided
                     && account.expired == tranche.expired
-                    && account.held == tranche.held;
+                    && account.held == work.held_of(at, id, &tranche);
                 if !conserved || !told {
                     findings.push(format!("{id}: its parts do not sum to what was granted"));
                 }

@@ -2,8 +2,8 @@
 
 use crate::amount::Amount;
 use crate::command::Header;
-use crate::ids::{HoldId, OperationId, RecordId};
-use crate::rows::journal::{MovementKind, MovementStatus, NewMovement};
+use crate::ids::{OperationId, RecordId};
+use crate::rows::journal::{MovementKind, MovementStatus, NewMovement, OfHold};
 use crate::rows::open::Charge;
 use crate::store::Store;
 use crate::time::Time;
@@ -30,8 +30,8 @@ impl Moved {
 /// What a command says of all movements that it books.
 #[derive(Clone, Copy, Debug)]
 pub struct Booking<'a> {
-    /// The hold whose credits move.
-    pub hold: Option<HoldId>,
+    /// The hold whose credits move, and how it was placed where that is what they move for.
+    pub hold: Option<OfHold<'a>>,
     /// The movement that is corrected.
     pub corrects: Option<RecordId>,
     /// What is charged for.

@@ -57,6 +57,15 @@ impl Plan {
     pub fn draws(&self) -> usize {
         self.picks.len()
     }
+
+    /// When the tranches that are drawn on end, in burn order; of the wallet as it was planned on.
+    pub fn ends(&self, wallet: &Wallet) -> Vec<Time> {
+        let end = |pick: &Pick| match pick {
+            Pick::Window { place, .. } => wallet.window.get(*place).map_or(Time::NEVER, |own| own.expires_at),
+            Pick::Overflow { tranche, .. } => tranche.expires_at,
+        };
+        self.picks.iter().map(end).collect()
+    }
 }
 
 /// Plans to take up to `wanted` from a wallet for a charge, from at most `draws_max` tranches. Without
@@ -206,6 +215,22 @@ pub fn close_expired<S: Store + ?Sized>(
     Ok(available)
 }
 
+/// Makes units of a tranche of the window available again. What is available of it then; `None` where
+/// the window does not have it.
+pub fn give_back_in_window<S: Store + ?Sized>(
+    work: &mut Workspace<'_, S>,
+    at: WalletAt,
+    id: TrancheId,
+    amount: Amount,
+) -> Option<Amount> {
+    let place = work.wallet(at).window.iter().position(|own| own.id == id)?;
+    let wallet = work.wallet_mut(at);
+    wallet.available.0 += amount.0;
+    let own = &mut wallet.window[place];
+    own.available.0 += amount.0;
+    Some(own.available)
+}
+
 /// Makes units of a tranche available again, that is neither due nor gone. What is available of it then.
 pub fn give_back<S: Store + ?Sized>(
     work: &mut Workspace<'_, S>,
@@ -214,12 +239,10 @@ pub fn give_back<S: Store + ?Sized>(
     tranche: &TrancheRow,
     amount: Amount,
 ) -> Result<Amount, Stop> {
-    let wallet = work.wallet_mut(at);
-    wallet.available.0 += amount.0;
-    if let Some(own) = wallet.window.iter_mut().find(|own| own.id == id) {
-        own.available.0 += amount.0;
-        return Ok(own.available);
+    if let Some(available) = give_back_in_window(work, at, id, amount) {
+        return Ok(available);
     }
+    work.wallet_mut(at).available.0 += amount.0;
     let beyond = open_part(work, at, id, tranche)?;
     let shape = tranche.to_open(id);
     if beyond > Amount::ZERO {
@@ -251,6 +274,20 @@ pub fn withdraw<S: Store + ?Sized>(
         }
     }
     Ok(open)
+}
+
+/// As [`open_part`], where the tranche's row is not at hand: nearly always there is no need of it.
+pub fn open_part_of<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    at: WalletAt,
+    id: TrancheId,
+) -> Result<Amount, Stop> {
+    let wallet = work.wallet(at);
+    match wallet.window.iter().find(|own| own.id == id) {
+        Some(own) => Ok(own.available),
+        None if wallet.overflow.is_none() => Ok(Amount::ZERO),
+        None => open_part(work, at, id, &work.tranche_row(at, id)?),
+    }
 }
 
 /// What is open of a tranche, wherever it lives.

@@ -97,7 +97,9 @@ impl Ahead {
     /// A time-out was booked.
     fn pass_time_out(&mut self, no: WalletNo, at: Time, hold: HoldId) {
         self.time_outs_from = keys::after(keys::hold_due(no, at, hold));
-        self.time_outs.pop_front();
+        if matches!(self.time_outs.front(), Some((_, Next::TimeOut(own))) if *own == hold) {
+            self.time_outs.pop_front();
+        }
         // What it gave back expires too, perhaps before what was read.
         self.rows.clear();
     }
@@ -236,8 +238,26 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         })
     }
 
-    /// Which hold times out next.
+    /// Which hold times out next: of those that stand in the wallet's row, and of the others.
     fn next_time_out(&self, at: WalletAt, ahead: &mut Ahead) -> Result<Option<(Time, Next)>, Stop> {
+        let in_row = self.wallet(at).holds.stated_holds().first().copied();
+        let among_rows = self.next_time_out_among_rows(at, ahead)?;
+        Ok(match (in_row, among_rows) {
+            (None, among_rows) => among_rows,
+            (Some((due, id)), Some((other_due, Next::TimeOut(other)))) if (other_due, other) < (due, id) => {
+                among_rows
+            }
+            // Where there is to be another look, nothing among them is due before that.
+            (Some((due, _)), Some((look, Next::Look))) if look < due => among_rows,
+            (Some((due, id)), _) => Some((due, Next::TimeOut(id))),
+        })
+    }
+
+    fn next_time_out_among_rows(
+        &self,
+        at: WalletAt,
+        ahead: &mut Ahead,
+    ) -> Result<Option<(Time, Next)>, Stop> {
         let wallet = self.wallet(at);
         let now = self.now();
         let Some((begin, end)) = wallet.holds.spans().next() else { return Ok(None) };

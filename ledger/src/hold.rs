@@ -12,9 +12,11 @@ use crate::burn::{self, Plan};
 use crate::codec::Damage;
 use crate::command::{Capture, ExtendHold, HOLD_TTL_DEFAULT, HOLD_TTL_MAX, Header, Hold, Payer, Release};
 use crate::grant::amount_reason;
-use crate::ids::{HoldId, OperationId, RecordId};
-use crate::rows::hold::{HoldPart, HoldRow, HoldState, HoldStatus, Pin};
-use crate::rows::journal::{HoldRecord, MovementKind, MovementStatus};
+use crate::ids::{HoldId, OperationId, RecordId, TrancheId};
+use crate::rows::hold::{HoldPart, HoldState, HoldStatus, Pin, StoredHold};
+use crate::rows::journal::{
+    HoldRecord, Movement, MovementKind, MovementStatus, OfHold, Placed, Placement, Record,
+};
 use crate::rows::keys;
 use crate::rows::open::Charge;
 use crate::rows::tranche::{TrancheLife, TrancheRow};
@@ -42,8 +44,8 @@ pub struct HoldDone {
 pub struct HoldAt {
     /// Which.
     pub id: HoldId,
-    /// Its row.
-    pub row: HoldRow,
+    /// As it is before the command.
+    pub row: StoredHold,
     /// Its payers in draw order, then wallets that it has pinned in and that pay no more.
     pub wallets: Vec<WalletAt>,
     /// How many of the wallets pay an excess, or why none does.
@@ -84,38 +86,40 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             excess: Amount::ZERO,
         };
         let booking = Booking {
-            hold: Some(id),
             charge,
             ..Booking::of_command(header, created_at, hold.reason_code, hold.reference, &hold.metadata)
         };
-        let mut parts = Vec::with_capacity(plans.len());
-        let mut movements = Vec::with_capacity(plans.len());
-        for (place, plan) in plans {
-            let at = payers[place];
-            let draws = self.set_aside(at, plan)?;
-            let pins = self.pins_of(at, &draws)?;
-            self.put_time_out(at, state.expires_at, id)?;
-            let wallet_no = self.wallet(at).no;
-            self.changes.put(keys::hold_of(wallet_no, id), Vec::new());
-            let wallet = self.wallet_name(at)?.to_owned();
-            parts.push(HoldPart { wallet_no, wallet, closed: false, pins });
-            self.post_of_hold(&booking, &mut movements, place, at, MovementKind::Held, draws);
-        }
         let asset = match hold.payer {
             Payer::Wallet(_) => None,
-            Payer::CustomerIn(asset) => Some((asset.code.to_owned(), asset.scale)),
+            Payer::CustomerIn(asset) => Some(asset),
         };
-        let row = HoldRow {
-            state: state.clone(),
-            asset,
-            charge_type: hold.charge_type,
-            feature: hold.feature.map(str::to_owned),
-            reason_code: hold.reason_code.to_owned(),
-            reference: hold.reference.to_owned(),
-            metadata: hold.metadata.iter().map(|(n, value)| ((*n).to_owned(), (*value).to_owned())).collect(),
-            parts,
-        };
-        self.changes.put(keys::hold(id), row.encode());
+        let parts = plans.len() as u64;
+        let mut movements = Vec::with_capacity(plans.len());
+        for (part, (place, plan)) in (0..).zip(plans) {
+            let at = payers[place];
+            let ends = plan.ends(self.wallet(at));
+            let draws = burn::carry_out(self, at, plan)?;
+            self.pin(at, &draws)?;
+            let stated = parts == 1 && self.wallet_mut(at).holds.state(state.expires_at, id);
+            if !stated {
+                self.put_time_out(at, state.expires_at, id)?;
+                self.changes.put(keys::hold(self.wallet(at).no, id), StoredHold::as_placed());
+            }
+            self.arm_by(at, state.expires_at);
+            let named;
+            let wallet = match hold.payer {
+                Payer::Wallet(wallet) => wallet,
+                Payer::CustomerIn(_) => {
+                    named = self.wallet_name(at)?.to_owned();
+                    named.as_str()
+                }
+            };
+            let placement =
+                Placement { part, parts, expires_at: state.expires_at, wallet, asset, ends: &ends };
+            let hold = Some(OfHold { id, placement: Some(&placement) });
+            let booking = Booking { hold, ..booking };
+            self.post_of_hold(&booking, &mut movements, place, at, MovementKind::Held, draws);
+        }
         let remaining = self.remaining_over(payers, charge)?;
         let operation = movements.first().ok_or(Stop::Fault("a hold that pins nothing"))?.id;
         Ok(Ok(HoldDone { operation: OperationId(operation.0), movements, remaining, hold: (id, state) }))
@@ -145,8 +149,9 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             for (_, place) in at.row.parts.iter().zip(&at.places).filter(|(part, _)| !part.closed) {
                 self.delete_time_out(at.wallets[*place], before, at.id)?;
                 self.put_time_out(at.wallets[*place], after, at.id)?;
+                self.arm_by(at.wallets[*place], after);
             }
-            self.changes.put(keys::hold(at.id), at.row.encode());
+            self.changes.put(at.row.key(at.id), at.row.encode());
         }
         self.hold_done(header, extend.reason_code, Vec::new(), at)
     }
@@ -161,7 +166,10 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         if let Err(reason) = usable(&at.row, self.now()) {
             return Ok(Err(reason.into()));
         }
-        let Some(&first) = at.wallets.first() else { return Err(Stop::Fault("a hold without a wallet")) };
+        let (Some(&first), Some(&first_part)) = (at.wallets.first(), at.places.first()) else {
+            return Err(Stop::Fault("a hold without a wallet"));
+        };
+        let first_part = at.wallets[first_part];
         let left = at.row.state.left();
         let wanted = match capture.amount {
             None => left,
@@ -182,7 +190,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let feature = at.row.feature.clone();
         let (reason_code, reference, metadata) = (capture.reason_code, capture.reference, &capture.metadata);
         let booking = Booking {
-            hold: Some(at.id),
+            hold: Some(OfHold { id: at.id, placement: None }),
             charge: Charge { charge_type: at.row.charge_type, feature: feature.as_deref() },
             ..Booking::of_command(header, self.now(), reason_code, reference, metadata)
         };
@@ -201,7 +209,9 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             );
         }
         at.row.state.captured.0 += from_pins.0;
-        if !capture.keep_open {
+        if capture.keep_open {
+            self.unstate(first_part, at.row.state.expires_at, at.id)?;
+        } else {
             at.row.state.status = HoldStatus::Captured;
             self.give_up(&mut at, &booking, &mut movements)?;
         }
@@ -217,7 +227,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             );
         }
         at.row.state.excess = excess_in_all;
-        self.changes.put(keys::hold(at.id), at.row.encode());
+        self.changes.put(at.row.key(at.id), at.row.encode());
         self.hold_done(header, capture.reason_code, movements, at)
     }
 
@@ -234,30 +244,31 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         let feature = at.row.feature.clone();
         let (reason_code, reference, metadata) = (release.reason_code, release.reference, &release.metadata);
         let booking = Booking {
-            hold: Some(at.id),
+            hold: Some(OfHold { id: at.id, placement: None }),
             charge: Charge { charge_type: at.row.charge_type, feature: feature.as_deref() },
             ..Booking::of_command(header, self.now(), reason_code, reference, metadata)
         };
         let mut movements = Vec::new();
         at.row.state.status = HoldStatus::Released;
         self.give_up(&mut at, &booking, &mut movements)?;
-        if !simulation::has(Bug::HoldReleasedTwice) {
-            self.changes.put(keys::hold(at.id), at.row.encode());
-        }
+        let row = match simulation::has(Bug::HoldReleasedTwice) {
+            true => StoredHold::as_placed(),
+            false => at.row.encode(),
+        };
+        self.changes.put(at.row.key(at.id), row);
         self.hold_done(header, release.reason_code, movements, at)
     }
 
     /// Books that a hold has timed out in one wallet.
     pub fn time_out(&mut self, at: WalletAt, due: Time, id: HoldId) -> Result<(), Stop> {
-        let key = keys::hold(id);
-        let row = self.get(&key)?.ok_or(LocalDamage::Missing("a hold that is due"))?;
-        let mut row = HoldRow::decode(&row)?;
+        let placed = self.placed_hold(id)?.ok_or(LocalDamage::Missing("a hold that is due"))?;
+        let mut row = self.hold_as_it_is(at, id, placed)?;
         let no = self.wallet(at).no;
         let part = row.parts.iter().position(|part| part.wallet_no == no && !part.closed);
         let part = part.ok_or(Stop::Fault("a hold times out in a wallet that it has no part in"))?;
         let feature = row.feature.clone();
         let booking = Booking {
-            hold: Some(id),
+            hold: Some(OfHold { id, placement: None }),
             charge: Charge { charge_type: row.charge_type, feature: feature.as_deref() },
             ..Booking::of_due(due)
         };
@@ -266,7 +277,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         if row.parts.iter().all(|part| part.closed) {
             row.state.status = HoldStatus::Expired;
         }
-        self.changes.put(key, row.encode());
+        self.changes.put(row.key(id), row.encode());
         Ok(())
     }
 
@@ -302,30 +313,42 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         self.delete_time_out(at, due, hold)?;
         let (mut back, mut voided, mut lapsed) = (Vec::new(), Vec::new(), Vec::new());
         for pin in part.pins.drain(..) {
-            let row = self.tranche_row(at, pin.tranche)?;
-            let which = match row.life {
-                TrancheLife::Voided => &mut voided,
-                _ if pin.expires_at <= booking.effective_at => &mut lapsed,
-                _ => &mut back,
+            let expired = pin.expires_at <= booking.effective_at;
+            // What is voided is not in the window, and its row is as it was.
+            let in_window = self.wallet(at).window.iter().any(|own| own.id == pin.tranche);
+            let which = match in_window && !expired {
+                true => &mut back,
+                false if self.tranche_row(at, pin.tranche)?.life == TrancheLife::Voided => &mut voided,
+                false if expired => &mut lapsed,
+                false => &mut back,
             };
             which.push(pin);
         }
         let draw = |pin: Pin, left| Draw { tranche: pin.tranche, kind: pin.kind, amount: pin.amount, left };
         let mut draws = Vec::with_capacity(back.len());
         for pin in back {
-            let row = self.unpin(at, &pin, pin.amount, |_| {})?;
-            draws.push(draw(pin, burn::give_back(self, at, pin.tranche, &row, pin.amount)?));
+            self.unpin(at, &pin, pin.amount)?;
+            let left = match burn::give_back_in_window(self, at, pin.tranche, pin.amount) {
+                Some(left) => left,
+                None => {
+                    let row = self.tranche_row(at, pin.tranche)?;
+                    burn::give_back(self, at, pin.tranche, &row, pin.amount)?
+                }
+            };
+            draws.push(draw(pin, left));
         }
         self.post_of_hold(booking, movements, place, at, MovementKind::Released, draws);
         let mut draws = Vec::with_capacity(voided.len());
         for pin in voided {
-            self.unpin(at, &pin, pin.amount, |row| row.voided.0 += pin.amount.0)?;
+            self.unpin(at, &pin, pin.amount)?;
+            self.change_tranche(at, pin.tranche, |row| row.voided.0 += pin.amount.0)?;
             draws.push(draw(pin, Amount::ZERO));
         }
         self.post_of_hold(booking, movements, place, at, MovementKind::Voided, draws);
         let mut draws = Vec::with_capacity(lapsed.len());
         for pin in lapsed {
-            let row = self.unpin(at, &pin, pin.amount, |row| row.expired.0 += pin.amount.0)?;
+            self.unpin(at, &pin, pin.amount)?;
+            let row = self.change_tranche(at, pin.tranche, |row| row.expired.0 += pin.amount.0)?;
             draws.push(draw(pin, burn::open_part(self, at, pin.tranche, &row)?));
         }
         self.post_of_hold(booking, movements, place, at, MovementKind::Expired, draws);
@@ -345,8 +368,8 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             if amount == Amount::ZERO {
                 break;
             }
-            let row = self.unpin(at, pin, amount, |_| {})?;
-            let available = burn::open_part(self, at, pin.tranche, &row)?;
+            self.unpin(at, pin, amount)?;
+            let available = burn::open_part_of(self, at, pin.tranche)?;
             draws.push(Draw { tranche: pin.tranche, kind: pin.kind, amount, left: available });
             pin.amount.0 -= amount.0;
             missing.0 -= amount.0;
@@ -355,44 +378,49 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         Ok(draws)
     }
 
-    /// Draws that leave what is available and stay in what is settled.
-    fn set_aside(&mut self, at: WalletAt, plan: Plan) -> Result<Vec<Draw>, Stop> {
-        let sum = plan.sum;
-        let draws = burn::carry_out(self, at, plan)?;
-        self.wallet_mut(at).held.0 += sum.0;
-        Ok(draws)
-    }
-
-    /// Writes into each tranche's row how much of it is held now.
-    fn pins_of(&mut self, at: WalletAt, draws: &[Draw]) -> Result<Vec<Pin>, Stop> {
-        let mut pins = Vec::with_capacity(draws.len());
+    /// Keeps what was drawn in what is settled: as held of its tranches.
+    fn pin(&mut self, at: WalletAt, draws: &[Draw]) -> Result<(), Stop> {
         for draw in draws {
-            let mut row = self.tranche_row(at, draw.tranche)?;
-            row.held.0 += draw.amount.0;
-            self.changes.put(keys::tranche(self.wallet(at).no, draw.tranche), row.encode());
-            let (tranche, kind, amount) = (draw.tranche, draw.kind, draw.amount);
-            pins.push(Pin { tranche, kind, amount, expires_at: row.expires_at });
+            let wallet = self.wallet_mut(at);
+            wallet.held.0 += draw.amount.0;
+            if !wallet.holds.pin(draw.tranche, draw.amount) {
+                self.change_tranche(at, draw.tranche, |row| row.held.0 += draw.amount.0)?;
+            }
         }
-        Ok(pins)
+        Ok(())
     }
 
-    /// Takes units of a pin out of what is held; `then` says where they go. The tranche's row after.
-    fn unpin(
+    /// Takes units of a pin out of what is held.
+    fn unpin(&mut self, at: WalletAt, pin: &Pin, amount: Amount) -> Result<(), Stop> {
+        let wallet = self.wallet_mut(at);
+        wallet.held.0 -= amount.0;
+        let rest = wallet.holds.unpin(pin.tranche, amount);
+        if rest == Amount::ZERO {
+            return Ok(());
+        }
+        let row = self.change_tranche(at, pin.tranche, |row| row.held.0 -= rest.0)?;
+        match row.held < Amount::ZERO {
+            true => Err(Stop::Fault("more of a tranche was held than its row says")),
+            false => Ok(()),
+        }
+    }
+
+    /// Changes a tranche's row. The row after.
+    fn change_tranche(
         &mut self,
         at: WalletAt,
-        pin: &Pin,
-        amount: Amount,
-        then: impl FnOnce(&mut TrancheRow),
+        id: TrancheId,
+        change: impl FnOnce(&mut TrancheRow),
     ) -> Result<TrancheRow, Stop> {
-        let mut row = self.tranche_row(at, pin.tranche)?;
-        row.held.0 -= amount.0;
-        if row.held < Amount::ZERO {
-            return Err(Stop::Fault("more of a tranche was held than its row says"));
-        }
-        then(&mut row);
-        self.changes.put(keys::tranche(self.wallet(at).no, pin.tranche), row.encode());
-        self.wallet_mut(at).held.0 -= amount.0;
+        let mut row = self.tranche_row(at, id)?;
+        change(&mut row);
+        self.changes.put(keys::tranche(self.wallet(at).no, id), row.encode());
         Ok(row)
+    }
+
+    /// What open holds have set aside of a tranche: as far as its wallet's row says, and its own.
+    pub fn held_of(&self, at: WalletAt, id: TrancheId, row: &TrancheRow) -> Amount {
+        Amount(self.wallet(at).holds.held_of(id).0 + row.held.0)
     }
 
     /// Plans the draws of an excess, over the hold's payers.
@@ -460,12 +488,22 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         wallet.holds.add(due).ok_or(Stop::Fault("more open holds than can be counted"))?;
         let no = wallet.no;
         self.changes.put(keys::hold_due(no, due, id), Vec::new());
-        self.arm_by(at, due);
         Ok(())
+    }
+
+    /// Gives a hold that stands in its wallet's row rows of its own, for it is not as it was placed any more.
+    fn unstate(&mut self, at: WalletAt, due: Time, id: HoldId) -> Result<(), Stop> {
+        match self.wallet_mut(at).holds.unstate(id) {
+            true => self.put_time_out(at, due, id),
+            false => Ok(()),
+        }
     }
 
     fn delete_time_out(&mut self, at: WalletAt, due: Time, id: HoldId) -> Result<(), Stop> {
         let wallet = self.wallet_mut(at);
+        if wallet.holds.unstate(id) {
+            return Ok(());
+        }
         wallet.holds.remove(due).ok_or(Stop::Fault("a hold too many was closed"))?;
         let no = wallet.no;
         self.changes.delete(keys::hold_due(no, due, id));
@@ -482,15 +520,55 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
         Ok(at.filter(|&at| self.wallet(at).no == part.wallet_no))
     }
 
-    /// A hold's row, if there is one.
-    pub fn hold_row(&self, id: HoldId) -> Result<Option<HoldRow>, LocalDamage> {
-        let row = self.get(&keys::hold(id))?;
-        Ok(row.map(|row| HoldRow::decode(&row)).transpose().map_err(|damage: Damage| damage)?)
+    /// A hold as it was placed, if there is one.
+    pub fn placed_hold(&self, id: HoldId) -> Result<Option<StoredHold>, LocalDamage> {
+        let Some((movement, placed)) = self.placed_part(id, 0)? else { return Ok(None) };
+        let parts = placed.parts;
+        let mut hold = StoredHold::placed(movement, placed);
+        for part in 1..parts {
+            let there = self.placed_part(id, part)?.ok_or(LocalDamage::Missing("a part of a hold"))?;
+            hold.add_part(&there.0, &there.1);
+        }
+        Ok(Some(hold))
+    }
+
+    /// The movement that placed a part of a hold.
+    fn placed_part(&self, id: HoldId, part: u64) -> Result<Option<(Movement, Placed)>, LocalDamage> {
+        let Some(record) = id.placed_by(part) else { return Ok(None) };
+        let Some(row) = self.get(&keys::record(record))? else { return Ok(None) };
+        Ok(Self::part_placed_in(id, part, &row)?)
+    }
+
+    /// The part of a hold that is placed in the row where that would stand.
+    pub fn part_placed_in(id: HoldId, part: u64, row: &[u8]) -> Result<Option<(Movement, Placed)>, Damage> {
+        let Some(record) = id.placed_by(part) else { return Ok(None) };
+        match Record::decode(record, row)? {
+            Record::Movement(mut movement) if movement.hold == Some(id) => {
+                let placed = movement.placed.take().filter(|placed| placed.part == part);
+                Ok(placed.map(|placed| (movement, *placed)))
+            }
+            // What some caller's number stands for.
+            _ => Ok(None),
+        }
+    }
+
+    /// A hold as it is, from one as it was placed and one of its wallets.
+    pub fn hold_as_it_is(
+        &self,
+        at: WalletAt,
+        id: HoldId,
+        placed: StoredHold,
+    ) -> Result<StoredHold, LocalDamage> {
+        if self.wallet(at).holds.states(id) {
+            return Ok(placed);
+        }
+        let row = self.get(&placed.key(id))?.ok_or(LocalDamage::Missing("a hold"))?;
+        Ok(placed.after(&row)?)
     }
 }
 
 /// Whether a hold may still be captured, released or extended.
-fn usable(row: &HoldRow, now: Time) -> Result<(), Reason> {
+fn usable(row: &StoredHold, now: Time) -> Result<(), Reason> {
     match row.state.status_at(now) {
         HoldStatus::Open => Ok(()),
         HoldStatus::Expired => Err(Reason::HoldExpired),

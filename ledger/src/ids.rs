@@ -99,6 +99,15 @@ impl RecordId {
     }
 }
 
+impl HoldId {
+    /// The movement that placed the hold's part `part`, counted from 0: those of its parts are the records
+    /// that were allocated right behind the hold. `None` for what cannot be a hold's id.
+    pub fn placed_by(self, part: u64) -> Option<RecordId> {
+        let steps = part.checked_add(1)?.checked_mul(1 << SHARD_TAG_BITS)?;
+        self.0.checked_add(steps).map(RecordId)
+    }
+}
+
 /// Whose wallets: a customer of a namespace. What is hashed to a shard, and the scope of an
 /// idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

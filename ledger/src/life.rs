@@ -103,7 +103,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             }
             (TrancheLife::Open, GrantEnd::Voided) if row.expires_at > now => {
                 let open = burn::withdraw(self, at, id, &row)?;
-                if open == Amount::ZERO && row.held == Amount::ZERO {
+                if open == Amount::ZERO && self.held_of(at, id, &row) == Amount::ZERO {
                     return Ok(Err(Reason::TrancheNotActive));
                 }
                 (MovementStatus::Posted, open)

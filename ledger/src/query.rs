@@ -13,7 +13,7 @@ use crate::burn;
 use crate::codec::Reader;
 use crate::command::TrancheKind;
 use crate::ids::{Customer, HoldId, RecordId, TrancheId, WalletNo};
-use crate::rows::hold::{HoldRow, HoldStatus};
+use crate::rows::hold::{HoldStatus, StoredHold};
 use crate::rows::journal::{self, Movement, RUN_MOVEMENTS, Record};
 use crate::rows::keys;
 use crate::rows::open::OpenTranche;
@@ -267,7 +267,8 @@ fn view_tranche<S: Store + ?Sized>(
     let id = TrancheId(u64::from_be_bytes(*id));
     let tranche = TrancheRow::decode(row)?;
     let zero = Amount::ZERO;
-    let (held, mut expired, voided) = (tranche.held, tranche.expired, tranche.voided);
+    let held = work.held_of(at, id, &tranche);
+    let (mut expired, voided) = (tranche.expired, tranche.voided);
     let (status, pending, available) = match tranche.life {
         TrancheLife::Scheduled => (TrancheStatus::Scheduled, tranche.amount, zero),
         TrancheLife::Pending => (TrancheStatus::Pending, tranche.amount, zero),
@@ -366,30 +367,39 @@ pub fn open_tranches<S: Store + ?Sized>(
             Ok(())
         })?;
     }
-    if own.held > Amount::ZERO {
-        for (_, row) in open_holds_at(&work, at, usize::MAX)? {
-            for pin in row.parts.iter().filter(|part| part.wallet_no == own.no).flat_map(|part| &part.pins) {
-                let view = match found.entry(pin.tranche) {
-                    Entry::Occupied(there) => there.into_mut(),
-                    Entry::Vacant(place) => {
-                        let (id, kind, zero) = (pin.tranche, pin.kind, Amount::ZERO);
-                        // Not the pin's: the tranche may have been restored since.
-                        let expires_at = work.tranche_row(at, id)?.expires_at;
-                        place.insert(OpenView {
-                            id,
-                            kind,
-                            available: zero,
-                            held: zero,
-                            pending: zero,
-                            expires_at,
-                        })
-                    }
-                };
-                view.held.0 += pin.amount.0;
+    for (id, held) in held_tranches(&work, at)? {
+        let view = match found.entry(id) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => {
+                // Its end is not its pins': it may have been restored since.
+                let row = work.tranche_row(at, id)?;
+                let (kind, expires_at, zero) = (row.kind, row.expires_at, Amount::ZERO);
+                place.insert(OpenView { id, kind, available: zero, held: zero, pending: zero, expires_at })
             }
-        }
+        };
+        view.held = held;
     }
     Ok(found.into_values().collect())
+}
+
+/// How much of which tranches of a wallet is held.
+fn held_tranches<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    at: WalletAt,
+) -> Result<BTreeMap<TrancheId, Amount>, ReadError> {
+    let own = work.wallet(at);
+    let in_row: i128 = own.holds.tranches().iter().map(|(_, held)| held.0).sum();
+    if in_row == own.held.0 {
+        return Ok(own.holds.tranches().iter().copied().collect());
+    }
+    // More tranches are held than the wallet's row tells of: its holds know all of them.
+    let mut held: BTreeMap<TrancheId, Amount> = BTreeMap::new();
+    for (_, row) in open_holds_at(work, at, usize::MAX)? {
+        for pin in row.parts.iter().filter(|part| part.wallet_no == own.no).flat_map(|part| &part.pins) {
+            held.entry(pin.tranche).or_default().0 += pin.amount.0;
+        }
+    }
+    Ok(held)
 }
 
 /// A hold as a read shows it, with its status at the ledger time of the read.
@@ -398,11 +408,11 @@ pub struct HoldView {
     /// Its id.
     pub id: HoldId,
     /// What it has set aside, and what became of it.
-    pub hold: HoldRow,
+    pub hold: StoredHold,
 }
 
 impl HoldView {
-    fn at(id: HoldId, mut hold: HoldRow, now: Time) -> HoldView {
+    fn at(id: HoldId, mut hold: StoredHold, now: Time) -> HoldView {
         hold.state = hold.state.at(now);
         if hold.state.status != HoldStatus::Open {
             hold.parts.iter_mut().for_each(|part| part.pins.clear());
@@ -422,12 +432,16 @@ pub fn hold<S: Store + ?Sized>(
     if work.customer(&keys::customer(customer))?.is_none() {
         return Err(ReadError::NotFound(NotFound::Customer));
     }
-    let Some(hold) = work.hold_row(id)? else { return Ok(None) };
-    for part in &hold.parts {
-        if work.wallet_of_part(customer, part)?.is_none() {
-            return Ok(None);
+    let Some(placed) = work.placed_hold(id)? else { return Ok(None) };
+    let mut at = None;
+    for part in &placed.parts {
+        match work.wallet_of_part(customer, part)? {
+            Some(own) => at = Some(own),
+            None => return Ok(None),
         }
     }
+    let Some(at) = at else { return Ok(None) };
+    let hold = work.hold_as_it_is(at, id, placed)?;
     Ok(Some(HoldView::at(id, hold, work.meta.last_time.max(now))))
 }
 
@@ -445,27 +459,41 @@ pub fn holds<S: Store + ?Sized>(
     let mut work = Workspace::open(store, 0)?;
     let at = find(&mut work, customer, wallet)?;
     let now = work.meta.last_time.max(now);
-    let prefix = keys::holds_of(work.wallet(at).no);
+    let own = work.wallet(at);
+    let prefix = keys::holds_of(own.no);
     let (mut from, mut until) = (prefix.clone(), keys::end_of(&prefix));
+    let fits = |id: &HoldId| match after {
+        Some(after) if backwards => *id < after,
+        Some(after) => *id > after,
+        None => true,
+    };
     match after {
-        Some(id) if backwards => until = keys::hold_of(work.wallet(at).no, id),
-        Some(id) => from = keys::after(keys::hold_of(work.wallet(at).no, id)),
+        Some(id) if backwards => until = keys::hold(own.no, id),
+        Some(id) => from = keys::after(keys::hold(own.no, id)),
         None => {}
     }
-    // No command runs here, and these rows are written once: the store has all of them.
-    let mut ids = Vec::new();
+    // As booked: what is due changes what is told of a hold, and not which there are. Those that stand in the
+    // wallet's row have none of their own.
+    let mut ids: Vec<HoldId> = own.holds.stated_holds().iter().map(|(_, id)| *id).filter(fits).collect();
+    let mut rows = 0;
     let visit = &mut |key: &[u8], _: &[u8]| {
         ids.extend(key.last_chunk::<8>().map(|id| HoldId(u64::from_be_bytes(*id))));
-        ids.len() < limit
+        rows += 1;
+        rows < limit
     };
     let scanned = match backwards {
         false => store.scan(&from, &until, visit),
         true => store.scan_back(&from, &until, visit),
     };
     scanned.map_err(LocalDamage::from)?;
+    ids.sort_unstable();
+    if backwards {
+        ids.reverse();
+    }
+    ids.truncate(limit);
     let mut views = Vec::with_capacity(ids.len());
     for id in ids {
-        let hold = work.hold_row(id)?.ok_or(LocalDamage::Missing("a hold"))?;
+        let hold = stored_hold(&work, at, id)?;
         views.push(HoldView::at(id, hold, now));
     }
     Ok(views)
@@ -488,20 +516,33 @@ fn open_holds_at<S: Store + ?Sized>(
     work: &Workspace<'_, S>,
     at: WalletAt,
     limit: usize,
-) -> Result<Vec<(HoldId, HoldRow)>, ReadError> {
+) -> Result<Vec<(HoldId, StoredHold)>, ReadError> {
     let wallet = work.wallet(at);
-    let mut found = Vec::new();
+    let mut first: Vec<(Time, HoldId)> = wallet.holds.stated_holds().to_vec();
+    let mut room = limit;
     for (begin, end) in wallet.holds.spans() {
         let (begin, end) = (keys::hold_due_since(wallet.no, begin), keys::hold_due_since(wallet.no, end));
-        for (key, _) in work.scan(&begin, &end, limit - found.len())? {
-            let (_, id) = keys::parse_hold_due(&key)?;
-            found.push((id, work.hold_row(id)?.ok_or(LocalDamage::Missing("an open hold"))?));
+        for (key, _) in work.scan(&begin, &end, room)? {
+            first.push(keys::parse_hold_due(&key)?);
+            room -= 1;
         }
-        if found.len() == limit {
+        if room == 0 {
             break;
         }
     }
-    Ok(found)
+    first.sort_unstable();
+    first.truncate(limit);
+    first.into_iter().map(|(_, id)| Ok((id, stored_hold(work, at, id)?))).collect()
+}
+
+/// One of the holds of a wallet.
+fn stored_hold<S: Store + ?Sized>(
+    work: &Workspace<'_, S>,
+    at: WalletAt,
+    id: HoldId,
+) -> Result<StoredHold, LocalDamage> {
+    let placed = work.placed_hold(id)?.ok_or(LocalDamage::Missing("the movements of a hold"))?;
+    work.hold_as_it_is(at, id, placed)
 }
 
 fn for_each_row<S: Store + ?Sized>(

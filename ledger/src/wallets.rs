@@ -66,7 +66,7 @@ impl<S: Store + ?Sized> Workspace<'_, S> {
             lapse: None,
             booked_to: None,
             held: Amount::ZERO,
-            holds: crate::rows::wallet::HoldCounts::default(),
+            holds: crate::rows::open_holds::OpenHolds::default(),
         };
         customer.wallets.push(WalletEntry {
             no,

@@ -3,14 +3,17 @@
 //! Wallets are decoded once a batch and encoded once. A command that fails is taken back to its
 //! last checkpoint, whole: rows, wallets and counters.
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use xxhash_rust::xxh3::Xxh3Builder;
 
 use crate::amount::Amount;
 use crate::cache::WalletCache;
 use crate::codec::Damage;
-use crate::ids::{Customer, OperationId, RecordId, TrancheId};
+use crate::ids::{Customer, HoldId, OperationId, RecordId, TrancheId};
 use crate::rows::customer::CustomerRow;
+use crate::rows::hold::StoredHold;
 use crate::rows::journal::{self, NewMovement, Place, RUN_MOVEMENTS};
 use crate::rows::keys::{self, Key};
 use crate::rows::meta::Meta;
@@ -56,6 +59,8 @@ pub struct Workspace<'s, S: ?Sized> {
     wallets: IndexMap<Key, Slot, Xxh3Builder>,
     saved: Vec<(usize, Option<Wallet>)>,
     saved_meta: Meta,
+    /// Holds that commands of the batch are about, as they were placed: that never changes.
+    foreseen: BTreeMap<HoldId, StoredHold>,
 }
 
 impl<'s, S: Store + ?Sized> Workspace<'s, S> {
@@ -72,6 +77,7 @@ impl<'s, S: Store + ?Sized> Workspace<'s, S> {
             wallets: IndexMap::default(),
             saved: Vec::new(),
             saved_meta: meta,
+            foreseen: BTreeMap::new(),
         })
     }
 
@@ -184,6 +190,25 @@ impl<'s, S: Store + ?Sized> Workspace<'s, S> {
         let wallet = decode_wallet(row)?;
         self.wallets.insert(key, Slot { wallet, dirty: false, saved: false });
         Ok(())
+    }
+
+    /// Keeps a hold that was read ahead for the command about it. Its wallet's id; `None` where the row
+    /// does not place a hold, or not the whole of it.
+    pub fn foresee_hold(&mut self, id: HoldId, row: &[u8]) -> Result<Option<&str>, LocalDamage> {
+        match Self::part_placed_in(id, 0, row)? {
+            Some((movement, placed)) if placed.parts == 1 => {
+                let hold = StoredHold::placed(movement, placed);
+                self.foreseen.insert(id, hold);
+                let part = self.foreseen.get(&id).and_then(|hold| hold.parts.first());
+                Ok(part.map(|part| part.wallet.as_str()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A hold that was read ahead, as it was placed, once.
+    pub fn foreseen_hold(&mut self, id: HoldId) -> Option<StoredHold> {
+        self.foreseen.remove(&id)
     }
 
     /// The wallet under a `W` key, if there is one.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use purser_ledger::amount::{Amount, Asset, Decimal};
+use purser_ledger::codec::Damage;
 use purser_ledger::command::{
     Adjust, Batch, BatchEncoder, BurnPolicy, Capture, Change, ChargeScope, ChargeType, CloseWallet, Command,
     ConfirmGrant, Cost, CreateWallet, Debit, EndGrant, Expiry, ExtendHold, Grant, GrantEnd, Header, Hold,
@@ -12,17 +13,18 @@ use purser_ledger::command::{
 };
 use purser_ledger::ids::{Customer, HoldId, OperationId, RecordId, TrancheId, WalletNo};
 use purser_ledger::rows::customer::{CustomerRow, WalletEntry};
-use purser_ledger::rows::hold::{HoldPart, HoldRow, HoldState, HoldStatus, Pin};
+use purser_ledger::rows::hold::{HoldPart, HoldState, HoldStatus, Pin, StoredHold};
 use purser_ledger::rows::journal::{
-    HoldRecord, Movement, MovementKind, MovementStatus, NewMovement, Place, Record, WalletRecord,
-    encode_movement,
+    HoldRecord, Movement, MovementKind, MovementStatus, NewMovement, OfHold, Place, Placed, Placement,
+    Record, WalletRecord, encode_movement,
 };
 use purser_ledger::rows::keys::{self, DueKey, DueRank};
 use purser_ledger::rows::memo::{HoldMemo, Memo, Outcome};
 use purser_ledger::rows::meta::Meta;
 use purser_ledger::rows::open::{Charge, Class, OpenTranche};
+use purser_ledger::rows::open_holds::OpenHolds;
 use purser_ledger::rows::tranche::{TrancheLife, TrancheRow};
-use purser_ledger::rows::wallet::{DueItem, HoldCounts, Lapse, Overflow, Wallet};
+use purser_ledger::rows::wallet::{DueItem, Lapse, Overflow, Wallet};
 use purser_ledger::time::{Span, Time};
 use purser_ledger::verdict::{Balance, Denial, Draw, Reason, Shortage, WalletInfo};
 
@@ -67,8 +69,7 @@ fn keys_keep_their_bytes() {
     let at = ("0000000000000009", "due");
     assert_eq!(keys::due(no, due), bytes(&[("'X", "table"), number, at, ("01", "expiry"), id]));
     assert_eq!(keys::due_wallet(Time(9), no), bytes(&[("'D", "table"), at, number]));
-    assert_eq!(keys::hold(HoldId(0x0304)), bytes(&[("'H", "table"), id]));
-    assert_eq!(keys::hold_of(no, HoldId(0x0304)), bytes(&[("'L", "table"), number, id]));
+    assert_eq!(keys::hold(no, HoldId(0x0304)), bytes(&[("'H", "table"), number, id]));
     assert_eq!(keys::hold_due(no, Time(9), HoldId(0x0304)), bytes(&[("'Y", "table"), number, at, id]));
     assert_eq!(keys::external_reference(no, "inv"), bytes(&[("'E", "table"), number, ("'inv", "reference")]));
     assert_eq!(keys::record(RecordId(0x0304)), bytes(&[("'J", "table"), id]));
@@ -122,10 +123,12 @@ const OPEN_TRANCHE: &[(&str, &str)] = &[
 
 #[test]
 fn the_row_of_a_wallet_keeps_its_bytes() {
-    let mut holds = HoldCounts::default();
+    let mut holds = OpenHolds::default();
     for span in [1, 3, 3] {
         holds.add(Time(span << 28)).expect("a count");
     }
+    assert!(holds.pin(TrancheId(0x0304), Amount(5)));
+    assert!(holds.state(Time(9), HoldId(0x0306)) && holds.state(Time(8), HoldId(0x0307)));
     let wallet = Wallet {
         no: WalletNo(0x0102),
         asset_code: "credits".into(),
@@ -157,7 +160,7 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
     };
     let head = "ab".repeat(32);
     let mut expected = bytes(&[
-        ("01", "version"),
+        ("02", "version"),
         ("7d", "frozen 1, overflow 4, lapse 8, holds 16, closed 32, booked to 64"),
         ("82 02", "number 0x102"),
         ("07", "length"),
@@ -188,7 +191,12 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
         ("00", "a time-out"),
         ("85 06", "hold"),
         ("07", "held"),
-        ("02", "holds time out in two spans of 2^28 microseconds"),
+        ("02", "two holds"),
+        ("08 00 00 00 00 00 00 00 07 03 00 00 00 00 00 00", "until 8, hold 0x307"),
+        ("09 00 00 00 00 00 00 00 06 03 00 00 00 00 00 00", "until 9, hold 0x306"),
+        ("01", "of one tranche it stands here"),
+        ("04 03 00 00 00 00 00 00 05", "of 0x304, little-endian: 5"),
+        ("02", "others time out in two spans of 2^28 microseconds"),
         ("01 01", "in the first one"),
         ("02 02", "two further on, two"),
     ]));
@@ -221,7 +229,7 @@ fn the_row_of_a_movement_keeps_its_bytes() {
         effective_at: Time(200),
         amount: Amount(-5),
         draws: &draws,
-        hold: Some(HoldId(0x0506)),
+        hold: Some(OfHold { id: HoldId(0x0506), placement: None }),
         corrects: Some(RecordId(0x0304)),
         charge: Charge { charge_type: Some(ChargeType::Usage), feature: Some("chat") },
         key: "k1",
@@ -231,7 +239,7 @@ fn the_row_of_a_movement_keeps_its_bytes() {
         metadata: &[("m", "n")],
     };
     let expected = bytes(&[
-        ("01 02", "version, movement"),
+        ("02 02", "version, movement"),
         ("02", "consumed"),
         (
             "fe 03",
@@ -283,6 +291,7 @@ fn the_row_of_a_movement_keeps_its_bytes() {
         balance_after,
         draws: draws.to_vec(),
         hold: Some(HoldId(0x0506)),
+        placed: None,
         corrects: Some(RecordId(0x0304)),
         charge_type: Some(ChargeType::Usage),
         feature: "chat".to_owned(),
@@ -452,7 +461,7 @@ fn the_rows_of_customer_tranche_memo_and_shard_keep_their_bytes() {
         actor: String::new(),
     };
     let expected = bytes(&[
-        ("01 01", "version, wallet record"),
+        ("02 01", "version, wallet record"),
         ("82 02", "number"),
         ("80 01", "booked at"),
         ("04", "length"),
@@ -488,57 +497,205 @@ fn hold_state() -> HoldState {
 const HOLD_STATE: &[(&str, &str)] =
     &[("02", "captured"), ("01", "created at"), ("ac 02", "expires at 300"), ("09 04 05 02", "its figures")];
 
-#[test]
-fn the_rows_of_a_hold_keep_their_bytes() {
-    let pin = |expires_at| Pin {
+/// The movement that places the first part of a hold of 309 in two wallets.
+fn placing() -> (Movement, Placed) {
+    let draw = |amount| Draw {
         tranche: TrancheId(0x0304),
         kind: TrancheKind::Purchased,
-        amount: Amount(300),
-        expires_at,
+        amount: Amount(amount),
+        left: Amount::ZERO,
     };
-    let hold = HoldRow {
-        state: hold_state(),
-        asset: Some(("c".to_owned(), 2)),
-        charge_type: Some(ChargeType::Usage),
-        feature: Some("chat".to_owned()),
-        reason_code: "r".to_owned(),
+    let movement = Movement {
+        operation: OperationId(0x0006_0001),
+        wallet_no: WalletNo(0x0102),
+        number: 1,
+        previous: RecordId::NONE,
+        kind: MovementKind::Held,
+        status: MovementStatus::Posted,
+        booked_at: Time(1),
+        effective_at: Time(1),
+        amount: Amount::ZERO,
+        settled_after: Amount(309),
+        balance_after: Balance { held: Amount(309), ..Default::default() },
+        draws: vec![draw(300), draw(9)],
+        hold: Some(HoldId(0x0005_0001)),
+        placed: None,
+        corrects: None,
+        charge_type: None,
+        feature: String::new(),
+        key: "k1".to_owned(),
+        actor: String::new(),
+        reason_code: String::new(),
         reference: "q".to_owned(),
-        metadata: vec![("m".to_owned(), "n".to_owned())],
-        parts: vec![HoldPart {
-            wallet_no: WalletNo(0x0102),
-            wallet: "main".to_owned(),
-            closed: true,
-            pins: vec![pin(Time(128)), pin(Time::NEVER)],
-        }],
+        metadata: vec![],
     };
-    let mut expected = bytes(&[("01", "version")]);
-    expected.extend(bytes(HOLD_STATE));
-    expected.extend(bytes(&[
+    let placed = Placed {
+        part: 0,
+        parts: 2,
+        expires_at: Time(300),
+        wallet: "main".to_owned(),
+        asset: Some(("c".to_owned(), 2)),
+        ends: vec![Time(128), Time::NEVER],
+    };
+    (movement, placed)
+}
+
+#[test]
+fn the_movement_that_places_a_hold_keeps_its_bytes() {
+    let (movement, placed) = placing();
+    let id = HoldId(0x0005_0001).placed_by(0).expect("a record");
+    let place = Place {
+        id,
+        operation: movement.operation,
+        wallet_no: movement.wallet_no,
+        number: 1,
+        previous: RecordId::NONE,
+        booked_at: Time(1),
+        settled_after: movement.settled_after,
+        balance_after: movement.balance_after,
+    };
+    let placement = Placement {
+        part: 0,
+        parts: 2,
+        expires_at: Time(300),
+        wallet: "main",
+        asset: Some(Asset { code: "c", scale: 2 }),
+        ends: &placed.ends,
+    };
+    let new = NewMovement {
+        kind: MovementKind::Held,
+        status: MovementStatus::Posted,
+        effective_at: Time(1),
+        amount: Amount::ZERO,
+        draws: &movement.draws,
+        hold: Some(OfHold { id: HoldId(0x0005_0001), placement: Some(&placement) }),
+        corrects: None,
+        charge: Charge::default(),
+        key: "k1",
+        actor: "",
+        reason_code: "",
+        reference: "q",
+        metadata: &[],
+    };
+    let expected = bytes(&[
+        ("02 02", "version, movement"),
+        ("04", "held"),
+        ("90 01", "reference 16, hold 128"),
+        ("01", "burn order 1, no charge type"),
+        ("82 02", "wallet no"),
+        ("01", "number"),
+        ("00", "its operation's first"),
+        ("06", "six ids behind none"),
+        ("01", "booked at"),
+        ("00", "amount"),
+        ("ea 04", "settled after 309, zigzag 618"),
+        ("00 b5 02 00 00", "available, held 309, pending, debt"),
+        ("02", "two draws"),
+        ("84 06 06 ac 02 00", "tranche, purchased, 300, none left"),
+        ("84 06 06 09 00", "tranche, purchased, 9, none left"),
+        ("02", "length"),
+        ("'k1", "key"),
+        ("81 80 14", "hold 0x50001"),
+        ("00 02", "its first part of two"),
+        ("ac 02", "expires at 300"),
+        ("04", "length"),
+        ("'main", "the wallet's id"),
         ("01 01", "of a customer in an asset; length"),
         ("'c", "asset code"),
         ("02", "scale"),
-        ("01", "usage"),
-        ("01 04", "a feature; length"),
-        ("'chat", "feature"),
-        ("01", "length"),
-        ("'r", "reason"),
+        ("81 01 00", "the first tranche ends at 128, plus one; the second never"),
         ("01", "length"),
         ("'q", "reference"),
-        ("01 01", "one pair; length"),
-        ("'m", "name"),
-        ("01", "length"),
-        ("'n", "value"),
-        ("01", "one part"),
-        ("82 02 04", "wallet no; length"),
-        ("'main", "wallet"),
-        ("01", "closed"),
-        ("02", "two pins"),
-        ("84 06 06 ac 02 81 01", "tranche, purchased, 300, expires at 128, plus one"),
-        ("84 06 06 ac 02 00", "tranche, purchased, 300, never"),
-    ]));
-    assert_eq!(hold.encode(), expected);
-    assert_eq!(HoldRow::decode(&expected), Ok(hold));
+    ]);
+    assert_eq!(encode_movement(&place, &new), expected);
+    let read = Movement { placed: Some(Box::new(placed)), ..movement };
+    assert_eq!(Record::decode(id, &expected), Ok(Record::Movement(read)));
+}
 
+#[test]
+fn the_rows_of_a_hold_keep_their_bytes() {
+    let (movement, placed) = placing();
+    let second = Placed { part: 1, wallet: "other".to_owned(), ..placed.clone() };
+    let mut hold = StoredHold::placed(movement.clone(), placed);
+    hold.add_part(&Movement { wallet_no: WalletNo(0x0103), ..movement }, &second);
+    let as_placed = bytes(&[("02", "version"), ("00", "as it was placed")]);
+    assert_eq!(StoredHold::as_placed(), as_placed);
+    assert_eq!(hold.clone().after(&as_placed), Ok(hold.clone()));
+
+    // Of 618 in two wallets 305 were captured; then the time-out was booked in the first wallet, where 4
+    // were left.
+    let pins = vec![
+        Pin {
+            tranche: TrancheId(0x0304),
+            kind: TrancheKind::Purchased,
+            amount: Amount(300),
+            expires_at: Time(128),
+        },
+        Pin {
+            tranche: TrancheId(0x0304),
+            kind: TrancheKind::Purchased,
+            amount: Amount(9),
+            expires_at: Time::NEVER,
+        },
+    ];
+    let later = StoredHold {
+        state: HoldState {
+            status: HoldStatus::Open,
+            created_at: Time(1),
+            expires_at: Time(400),
+            amount: Amount(618),
+            captured: Amount(305),
+            released: Amount(4),
+            excess: Amount(2),
+        },
+        parts: vec![
+            HoldPart { wallet_no: WalletNo(0x0102), wallet: "main".to_owned(), closed: true, pins: vec![] },
+            HoldPart { wallet_no: WalletNo(0x0103), wallet: "other".to_owned(), closed: false, pins },
+        ],
+        ..hold.clone()
+    };
+    let expected = bytes(&[
+        ("02", "version"),
+        ("01", "open"),
+        ("90 03", "expires at 400"),
+        ("b1 02 04 02", "captured 305, released 4, excess 2"),
+        ("01 00", "one part is closed: the first"),
+    ]);
+    assert_eq!(later.encode(), expected);
+    assert_eq!(hold.clone().after(&expected), Ok(later.clone()));
+
+    let mut captured = later;
+    captured.state.status = HoldStatus::Captured;
+    captured.state.captured = Amount(614);
+    for part in &mut captured.parts {
+        part.closed = true;
+        part.pins.clear();
+    }
+    let expected = bytes(&[
+        ("02", "version"),
+        ("02", "captured"),
+        ("90 03", "expires at 400"),
+        ("e6 04 04 02", "captured 614, released 4, excess 2"),
+    ]);
+    assert_eq!(captured.encode(), expected);
+    assert_eq!(hold.clone().after(&expected), Ok(captured));
+    // One of which more is left than its pins are.
+    let unsound = bytes(&[("02", "version"), ("02 90 03", "captured, until 400"), ("04 04 00", "4 of 618")]);
+    assert_eq!(hold.after(&unsound), Err(Damage("pins of a hold")));
+}
+
+#[test]
+fn rows_of_an_old_version_are_refused_by_name() {
+    let mut wallet = vec![1];
+    wallet.resize(100, 0);
+    assert_eq!(Wallet::decode(&wallet), Err(Damage("wallet version")));
+    assert_eq!(Record::decode(RecordId(1), &wallet), Err(Damage("record version")));
+    let (movement, placed) = placing();
+    assert_eq!(StoredHold::placed(movement, placed).after(&wallet), Err(Damage("hold version")));
+}
+
+#[test]
+fn records_and_memos_about_a_hold_keep_their_bytes() {
     let record = HoldRecord {
         hold: HoldId(0x0506),
         booked_at: Time(128),
@@ -547,7 +704,7 @@ fn the_rows_of_a_hold_keep_their_bytes() {
         key: "k1".to_owned(),
         actor: String::new(),
     };
-    let mut expected = bytes(&[("01 03", "version, hold record"), ("86 0a", "hold"), ("80 01", "booked at")]);
+    let mut expected = bytes(&[("02 03", "version, hold record"), ("86 0a", "hold"), ("80 01", "booked at")]);
     expected.extend(bytes(HOLD_STATE));
     expected.extend(bytes(&[
         ("01", "length"),

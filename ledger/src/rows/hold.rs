@@ -2,15 +2,29 @@
 //!
 //! A hold has a part for each wallet that it pinned something in. A part is closed when nothing more
 //! can come of it: by a final capture, a release, or its time-out, which each wallet books for itself.
+//!
+//! What a hold is when it is placed is told by the movements that place it ([`Placed`]), one for each
+//! part, which never change. Its row has only what became of it since, and is short: captures take the
+//! pins in their order, so that how much was captured tells what is left of them. The row is among those
+//! of the hold's first wallet; in the others stands one that only says that the hold is theirs too.
+//!
+//! Invariant, checked after a row is read: what is left of the pins is what was set aside less what was
+//! captured and given back.
 
 use crate::amount::{Amount, Asset};
-use crate::codec::{Damage, Reader, put_text, put_u64, put_u128};
+use crate::codec::{Damage, Reader, put_u64, put_u128};
 use crate::command::{ChargeType, TrancheKind};
-use crate::ids::{TrancheId, WalletNo};
+use crate::ids::{HoldId, TrancheId, WalletNo};
+use crate::rows::journal::{Movement, Placed};
+use crate::rows::keys::{self, Key};
 use crate::rows::open::Charge;
 use crate::time::Time;
+use crate::verdict::Draw;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// In the place of a status: nothing became of it, or it is told elsewhere.
+const AS_PLACED: u8 = 0;
 
 /// What became of a hold, as booked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,15 +146,20 @@ pub struct HoldPart {
 }
 
 impl HoldPart {
+    fn close(&mut self) {
+        self.closed = true;
+        self.pins.clear();
+    }
+
     /// What is still set aside in this wallet. The sum is within what the wallet holds.
     pub fn left(&self) -> Amount {
         Amount(self.pins.iter().map(|pin| pin.amount.0).sum())
     }
 }
 
-/// A hold.
+/// A hold, as the movements that placed it and its row tell together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HoldRow {
+pub struct StoredHold {
     /// Its status, times and figures.
     pub state: HoldState,
     /// The asset, where the customer's wallets in it pay an excess; `None`: the first part's wallet.
@@ -159,7 +178,7 @@ pub struct HoldRow {
     pub parts: Vec<HoldPart>,
 }
 
-impl HoldRow {
+impl StoredHold {
     /// What it is for.
     pub fn charge(&self) -> Charge<'_> {
         Charge { charge_type: self.charge_type, feature: self.feature.as_deref() }
@@ -170,95 +189,123 @@ impl HoldRow {
         self.asset.as_ref().map(|(code, scale)| Asset { code, scale: *scale })
     }
 
+    /// The key of its row.
+    pub fn key(&self, id: HoldId) -> Key {
+        keys::hold(self.parts[0].wallet_no, id)
+    }
+
+    /// A hold as it was placed, by the movement that placed its first part.
+    pub fn placed(movement: Movement, placed: Placed) -> StoredHold {
+        let mut hold = StoredHold {
+            state: HoldState {
+                status: HoldStatus::Open,
+                created_at: movement.booked_at,
+                expires_at: placed.expires_at,
+                amount: Amount::ZERO,
+                captured: Amount::ZERO,
+                released: Amount::ZERO,
+                excess: Amount::ZERO,
+            },
+            asset: None,
+            charge_type: movement.charge_type,
+            feature: None,
+            reason_code: String::new(),
+            reference: String::new(),
+            metadata: Vec::new(),
+            parts: Vec::with_capacity(1),
+        };
+        hold.add_part(&movement, &placed);
+        hold.asset = placed.asset;
+        hold.feature = (!movement.feature.is_empty()).then_some(movement.feature);
+        hold.reason_code = movement.reason_code;
+        hold.reference = movement.reference;
+        hold.metadata = movement.metadata;
+        hold
+    }
+
+    /// Adds a further part, by the movement that placed it.
+    pub fn add_part(&mut self, movement: &Movement, placed: &Placed) {
+        let pin = |(draw, end): (&Draw, &Time)| {
+            let (tranche, kind, amount) = (draw.tranche, draw.kind, draw.amount);
+            Pin { tranche, kind, amount, expires_at: *end }
+        };
+        let part = HoldPart {
+            wallet_no: movement.wallet_no,
+            wallet: placed.wallet.clone(),
+            closed: false,
+            pins: movement.draws.iter().zip(&placed.ends).map(pin).collect(),
+        };
+        self.state.amount.0 += part.left().0;
+        self.parts.push(part);
+    }
+
+    /// The row of a hold as it was placed, and of one whose row stands among another wallet's.
+    pub fn as_placed() -> Vec<u8> {
+        vec![VERSION, AS_PLACED]
+    }
+
     /// The row.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(96);
-        out.push(VERSION);
-        self.state.encode(&mut out);
-        match &self.asset {
-            None => out.push(0),
-            Some((code, scale)) => {
-                out.push(1);
-                put_text(&mut out, code);
-                out.push(*scale);
-            }
+        let mut out = Vec::with_capacity(24);
+        out.extend_from_slice(&[VERSION, self.state.status as u8]);
+        put_u64(&mut out, self.state.expires_at.0);
+        for figure in [self.state.captured, self.state.released, self.state.excess] {
+            put_u128(&mut out, figure.0 as u128);
         }
-        out.push(self.charge_type.map_or(0, ChargeType::code));
-        match &self.feature {
-            None => out.push(0),
-            Some(feature) => {
-                out.push(1);
-                put_text(&mut out, feature);
-            }
-        }
-        put_text(&mut out, &self.reason_code);
-        put_text(&mut out, &self.reference);
-        let pairs: Vec<_> =
-            self.metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        crate::command::put_metadata(&mut out, &pairs);
-        put_u64(&mut out, self.parts.len() as u64);
-        for part in &self.parts {
-            put_u64(&mut out, part.wallet_no.0);
-            put_text(&mut out, &part.wallet);
-            out.push(u8::from(part.closed));
-            put_u64(&mut out, part.pins.len() as u64);
-            for pin in &part.pins {
-                put_u64(&mut out, pin.tranche.0);
-                out.push(pin.kind.code());
-                put_u128(&mut out, pin.amount.0 as u128);
-                put_u64(&mut out, pin.expires_at.0.wrapping_add(1));
-            }
+        if self.state.status == HoldStatus::Open {
+            let closed = || self.parts.iter().enumerate().filter(|(_, part)| part.closed);
+            put_u64(&mut out, closed().count() as u64);
+            closed().for_each(|(place, _)| put_u64(&mut out, place as u64));
         }
         out
     }
 
-    /// Reads the row.
-    pub fn decode(row: &[u8]) -> Result<HoldRow, Damage> {
+    /// A hold, as it was placed, after what its row tells.
+    pub fn after(mut self, row: &[u8]) -> Result<StoredHold, Damage> {
         let mut reader = Reader::new(row);
         if reader.byte("hold version")? != VERSION {
             return Err(Damage("hold version"));
         }
-        let state = HoldState::decode(&mut reader)?;
-        let asset = match reader.byte("hold asset")? {
-            0 => None,
-            1 => Some((reader.text("asset code")?.to_owned(), reader.byte("asset scale")?)),
-            _ => return Err(Damage("hold asset")),
-        };
-        let charge_type = match reader.byte("charge_type")? {
-            0 => None,
-            code => Some(ChargeType::from_code(code)?),
-        };
-        let feature = match reader.byte("feature")? {
-            0 => None,
-            1 => Some(reader.text("feature")?.to_owned()),
-            _ => return Err(Damage("feature")),
-        };
-        let reason_code = reader.text("reason_code")?.to_owned();
-        let reference = reader.text("reference")?.to_owned();
-        let metadata = crate::command::metadata(&mut reader)?
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        let count: usize = reader.narrow("hold parts")?;
-        let mut parts = Vec::with_capacity(count.min(64));
-        for _ in 0..count {
-            let wallet_no = WalletNo(reader.u64("wallet no")?);
-            let wallet = reader.text("wallet")?.to_owned();
-            let closed = reader.byte("hold part")? != 0;
-            let count: usize = reader.narrow("pins")?;
-            let mut pins = Vec::with_capacity(count.min(64));
-            for _ in 0..count {
-                pins.push(Pin {
-                    tranche: TrancheId(reader.u64("pin")?),
-                    kind: TrancheKind::from_code(reader.byte("pin")?)?,
-                    amount: figure(&mut reader)?,
-                    expires_at: Time(reader.u64("pin")?.wrapping_sub(1)),
-                });
+        let status = reader.byte("hold status")?;
+        if status == AS_PLACED {
+            reader.finish("hold")?;
+            return Ok(self);
+        }
+        self.state.status = HoldStatus::from_code(status)?;
+        self.state.expires_at = Time(reader.u64("expires_at")?);
+        self.state.captured = figure(&mut reader)?;
+        self.state.released = figure(&mut reader)?;
+        self.state.excess = figure(&mut reader)?;
+        self.take_captured();
+        match self.state.status {
+            HoldStatus::Open => {
+                let count = reader.u64("closed parts")?;
+                for _ in 0..count {
+                    let place: usize = reader.narrow("closed part")?;
+                    self.parts.get_mut(place).ok_or(Damage("closed part"))?.close();
+                }
             }
-            parts.push(HoldPart { wallet_no, wallet, closed, pins });
+            _ => self.parts.iter_mut().for_each(HoldPart::close),
         }
         reader.finish("hold")?;
-        Ok(HoldRow { state, asset, charge_type, feature, reason_code, reference, metadata, parts })
+        let left: i128 = self.parts.iter().map(|part| part.left().0).sum();
+        match left == self.state.left().0 {
+            true => Ok(self),
+            false => Err(Damage("pins of a hold")),
+        }
+    }
+
+    /// Takes what was captured out of the pins, in their order.
+    fn take_captured(&mut self) {
+        let mut captured = self.state.captured.0;
+        for part in &mut self.parts {
+            for pin in &mut part.pins {
+                let taken = captured.min(pin.amount.0);
+                pin.amount.0 -= taken;
+                captured -= taken;
+            }
+            part.pins.retain(|pin| pin.amount > Amount::ZERO);
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::amount::Amount;
+use crate::amount::{Amount, Asset};
 use crate::codec::{Damage, Reader, put_amount, put_text, put_u64, put_u128};
 use crate::command::{BurnPolicy, ChargeScope, ChargeType, TrancheKind, put_metadata};
 use crate::ids::{HoldId, OperationId, RecordId, SHARD_TAG_BITS, TrancheId, WalletNo};
@@ -18,7 +18,7 @@ use crate::rows::open::Charge;
 use crate::time::Time;
 use crate::verdict::{Balance, Draw, WalletInfo};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const TAG_WALLET: u8 = 1;
 const TAG_MOVEMENT: u8 = 2;
 const TAG_HOLD: u8 = 3;
@@ -197,6 +197,8 @@ pub struct Movement {
     pub draws: Vec<Draw>,
     /// The hold whose credits they are; for a debit, the hold that it exceeds.
     pub hold: Option<HoldId>,
+    /// For what places a hold: what it says of the hold besides. In a box: few movements have it.
+    pub placed: Option<Box<Placed>>,
     /// The movement that it gives back of.
     pub corrects: Option<RecordId>,
     /// What was charged for, for a debit that says so.
@@ -228,8 +230,8 @@ pub struct NewMovement<'a> {
     pub amount: Amount,
     /// As [`Movement::draws`].
     pub draws: &'a [Draw],
-    /// As [`Movement::hold`].
-    pub hold: Option<HoldId>,
+    /// As [`Movement::hold`] and [`Movement::placed`].
+    pub hold: Option<OfHold<'a>>,
     /// As [`Movement::corrects`].
     pub corrects: Option<RecordId>,
     /// What was charged for.
@@ -244,6 +246,85 @@ pub struct NewMovement<'a> {
     pub reference: &'a str,
     /// As [`Movement::metadata`].
     pub metadata: &'a [(&'a str, &'a str)],
+}
+
+/// The hold that a movement is about.
+#[derive(Clone, Copy, Debug)]
+pub struct OfHold<'a> {
+    /// Which.
+    pub id: HoldId,
+    /// For [`MovementKind::Held`], and only then: as [`Movement::placed`].
+    pub placement: Option<&'a Placement<'a>>,
+}
+
+/// What a `HELD` movement says of its hold as it is being written: as [`Placed`].
+#[derive(Clone, Copy, Debug)]
+pub struct Placement<'a> {
+    /// As [`Placed::part`].
+    pub part: u64,
+    /// As [`Placed::parts`].
+    pub parts: u64,
+    /// As [`Placed::expires_at`].
+    pub expires_at: Time,
+    /// As [`Placed::wallet`].
+    pub wallet: &'a str,
+    /// As [`Placed::asset`].
+    pub asset: Option<Asset<'a>>,
+    /// As [`Placed::ends`].
+    pub ends: &'a [Time],
+}
+
+/// What a `HELD` movement says of its hold besides what every movement says: together that is all that
+/// is to be known of a hold until something becomes of it. So a hold that is placed needs no row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Which part of the hold the movement places, from 0.
+    pub part: u64,
+    /// How many parts the hold has: one for each wallet that it pinned something in.
+    pub parts: u64,
+    /// When the hold times out, as it was placed.
+    pub expires_at: Time,
+    /// The wallet's id.
+    pub wallet: String,
+    /// The asset, where the customer's wallets in it pay an excess.
+    pub asset: Option<(String, u8)>,
+    /// For each draw, when its tranche ended as it stood then.
+    pub ends: Vec<Time>,
+}
+
+impl Placement<'_> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.part);
+        put_u64(out, self.parts);
+        put_u64(out, self.expires_at.0);
+        put_text(out, self.wallet);
+        match self.asset {
+            None => out.push(0),
+            Some(asset) => {
+                out.push(1);
+                put_text(out, asset.code);
+                out.push(asset.scale);
+            }
+        }
+        // As many as there are draws. Never is the commonest: zero stands for it.
+        self.ends.iter().for_each(|end| put_u64(out, end.0.wrapping_add(1)));
+    }
+}
+
+impl Placed {
+    fn decode(reader: &mut Reader<'_>, draws: usize) -> Result<Placed, Damage> {
+        let (part, parts) = (reader.u64("part of a hold")?, reader.u64("parts of a hold")?);
+        let expires_at = Time(reader.u64("expires_at")?);
+        let wallet = reader.text("wallet of a hold")?.to_owned();
+        let asset = match reader.byte("asset of a hold")? {
+            0 => None,
+            1 => Some((reader.text("asset code")?.to_owned(), reader.byte("asset scale")?)),
+            _ => return Err(Damage("asset of a hold")),
+        };
+        let ends = (0..draws).map(|_| Ok(Time(reader.u64("end of a pin")?.wrapping_sub(1))));
+        let ends = ends.collect::<Result<_, Damage>>()?;
+        Ok(Placed { part, parts, expires_at, wallet, asset, ends })
+    }
 }
 
 /// Where a movement stands: what the wallet, not the command, says of it.
@@ -322,7 +403,10 @@ pub fn encode_movement(place: &Place, movement: &NewMovement<'_>) -> Vec<u8> {
     }
     put_text(&mut out, movement.key);
     if let Some(hold) = movement.hold {
-        put_u64(&mut out, hold.0);
+        put_u64(&mut out, hold.id.0);
+        if let Some(placement) = hold.placement {
+            placement.encode(&mut out);
+        }
     }
     if let Some(corrects) = movement.corrects {
         put_u64(&mut out, corrects.0);
@@ -518,6 +602,10 @@ fn decode_movement(id: RecordId, reader: &mut Reader<'_>) -> Result<Movement, Da
         0 => None,
         _ => Some(HoldId(reader.u64("movement hold")?)),
     };
+    let placed = match kind {
+        MovementKind::Held => Some(Box::new(Placed::decode(reader, draws.len())?)),
+        _ => None,
+    };
     let corrects = match flags & FLAG_CORRECTS {
         0 => None,
         _ => Some(RecordId(reader.u64("corrected movement")?)),
@@ -550,6 +638,7 @@ fn decode_movement(id: RecordId, reader: &mut Reader<'_>) -> Result<Movement, Da
         balance_after,
         draws,
         hold,
+        placed,
         corrects,
         charge_type,
         feature,

@@ -10,9 +10,10 @@ use crate::time::Time;
 /// A row's key.
 pub type Key = Vec<u8>;
 
-/// The tables whose rows are read by ordered scans as well as by key.
+/// The tables whose rows commands read by ordered scans as well as by key. (Reads scan `H` too: from the
+/// store alone.)
 pub fn is_ordered(key: &[u8]) -> bool {
-    matches!(key.first(), Some(b'T' | b'R' | b'X' | b'Y' | b'L' | b'P' | b'D' | b'S'))
+    matches!(key.first(), Some(b'T' | b'R' | b'X' | b'Y' | b'P' | b'D' | b'S'))
 }
 
 /// The one row of the shard itself.
@@ -218,22 +219,14 @@ pub fn class_of_open(key: &[u8]) -> Result<&[u8], Damage> {
     key.get(..11 + feature).ok_or(WHAT)
 }
 
-/// `H`: a hold.
-pub fn hold(hold: HoldId) -> Key {
-    let mut key = Vec::with_capacity(9);
-    key.push(b'H');
-    key.extend_from_slice(&hold.0.to_be_bytes());
-    key
-}
-
-/// `L`: the beginning of the holds of a wallet, in order of placement.
+/// `H`: the beginning of the holds of a wallet, in order of placement.
 pub fn holds_of(wallet: WalletNo) -> Key {
-    numbered(b'L', wallet, 0)
+    numbered(b'H', wallet, 0)
 }
 
-/// `L`: a hold among those of a wallet.
-pub fn hold_of(wallet: WalletNo, hold: HoldId) -> Key {
-    let mut key = numbered(b'L', wallet, 8);
+/// `H`: a hold among those of a wallet.
+pub fn hold(wallet: WalletNo, hold: HoldId) -> Key {
+    let mut key = numbered(b'H', wallet, 8);
     key.extend_from_slice(&hold.0.to_be_bytes());
     key
 }

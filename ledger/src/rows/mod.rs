@@ -13,8 +13,7 @@
 //! | `X` | wallet no, due, rank, tranche | what is due in a wallet, beyond its row |
 //! | `P` | wallet no, tranche | the pending tranches: they wait for their invoice |
 //! | `F` | record | [`refund`]: what was given back of a movement |
-//! | `H` | hold | [`hold`]: what is set aside, and what became of it |
-//! | `L` | wallet no, hold | the holds that have pinned something in a wallet |
+//! | `H` | wallet no, hold | [`hold`]: the holds of a wallet, and what became of them since they were placed |
 //! | `Y` | wallet no, due, hold | the open holds of a wallet |
 //! | `D` | due, wallet no | the wallets in which something is due |
 //! | `E` | wallet no, external reference | the tranche that has it |
@@ -31,6 +30,7 @@ pub mod keys;
 pub mod memo;
 pub mod meta;
 pub mod open;
+pub mod open_holds;
 pub mod refund;
 pub mod tranche;
 pub mod wallet;

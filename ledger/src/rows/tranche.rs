@@ -1,7 +1,6 @@
 //! A tranche's own row: what was granted, and what became of it. It is written when the tranche is
-//! granted and rewritten only when its life changes (activation, expiry) or a hold pins it, never by a
-//! plain debit:
-//! what is left of an open tranche stands in its wallet's row or in its open-tranche row. An `Open`
+//! granted and rewritten only when its life changes (activation, expiry, void), never by a plain debit or
+//! hold: what is left of an open tranche stands in its wallet's row or in its open-tranche row. An `Open`
 //! tranche that has neither is exhausted.
 
 use std::sync::Arc;
@@ -47,7 +46,7 @@ pub struct TrancheRow {
     pub life: TrancheLife,
     /// What was granted.
     pub amount: Amount,
-    /// What open holds have set aside of it.
+    /// What open holds have set aside of it, as far as its wallet's row had no room to tell.
     pub held: Amount,
     /// What lapsed of it.
     pub expired: Amount,

@@ -11,10 +11,11 @@ use crate::command::{BurnPolicy, ChargeScope};
 use crate::ids::{HoldId, RecordId, TrancheId, WalletNo};
 use crate::rows::keys::{DueKey, DueRank};
 use crate::rows::open::OpenTranche;
+use crate::rows::open_holds::OpenHolds;
 use crate::time::Time;
 use crate::verdict::{Balance, WalletInfo};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Open tranches kept in the wallet's own row. Eight make a row of about 230 bytes, and cover the
 /// wallets of nearly every customer; a plain debit then touches no other tranche row.
@@ -28,10 +29,6 @@ const FLAG_HOLDS: u8 = 16;
 const FLAG_CLOSED: u8 = 32;
 const FLAG_BOOKED_TO: u8 = 64;
 const FLAGS_KNOWN: u8 = 127;
-
-/// How long the spans are in which open holds are counted by their time-outs: 268 seconds. A hold lives
-/// at most a day: there are 323 spans at most.
-const HOLD_SPAN_BITS: u32 = 28;
 
 /// A wallet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,58 +79,8 @@ pub struct Wallet {
     pub booked_to: Option<DueItem>,
     /// What its open holds have set aside.
     pub held: Amount,
-    /// How many open holds it has.
-    pub holds: HoldCounts,
-}
-
-/// How many open holds time out in each span of time.
-///
-/// Of holds that were captured or released, a store keeps marks until it compacts. A look for the
-/// next time-out begins at the first span in which there is one, and never walks over the marks of
-/// all the others.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HoldCounts(Vec<(u64, u32)>);
-
-impl HoldCounts {
-    fn span_of(at: Time) -> u64 {
-        at.0 >> HOLD_SPAN_BITS
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Counts one more, or `None` where there are too many to count.
-    pub fn add(&mut self, at: Time) -> Option<()> {
-        let span = HoldCounts::span_of(at);
-        match self.0.binary_search_by_key(&span, |(own, _)| *own) {
-            Ok(place) => self.0[place].1 = self.0[place].1.checked_add(1)?,
-            Err(place) => self.0.insert(place, (span, 1)),
-        }
-        Some(())
-    }
-
-    /// Counts one less, or `None` where none was counted.
-    pub fn remove(&mut self, at: Time) -> Option<()> {
-        let span = HoldCounts::span_of(at);
-        let place = self.0.binary_search_by_key(&span, |(own, _)| *own).ok()?;
-        self.0[place].1 -= 1;
-        if self.0[place].1 == 0 {
-            self.0.remove(place);
-        }
-        Some(())
-    }
-
-    /// The spans in which holds time out, in order: from and until when.
-    pub fn spans(&self) -> impl Iterator<Item = (Time, Time)> {
-        self.0.iter().map(|(span, _)| (Time(span << HOLD_SPAN_BITS), Time((span + 1) << HOLD_SPAN_BITS)))
-    }
-
-    /// How many there are in all.
-    pub fn total(&self) -> u64 {
-        self.0.iter().map(|(_, count)| u64::from(*count)).sum()
-    }
+    /// Its open holds, as far as its row tells of them.
+    pub holds: OpenHolds,
 }
 
 /// The open tranches that the window did not hold.
@@ -273,10 +220,7 @@ impl Wallet {
         if self.overflow.as_ref().is_some_and(|own| own.tranches == 0 || own.available <= Amount::ZERO) {
             return Err("a wallet's overflow is empty");
         }
-        if self.held < Amount::ZERO || (self.held > Amount::ZERO && self.holds.is_empty()) {
-            return Err("a wallet's held amount belongs to no open hold");
-        }
-        Ok(())
+        self.holds.check(self.held)
     }
 
     /// The row.
@@ -326,13 +270,7 @@ impl Wallet {
         }
         if !self.holds.is_empty() {
             put_u128(&mut out, self.held.0 as u128);
-            put_u64(&mut out, self.holds.0.len() as u64);
-            let mut before = 0;
-            for (span, count) in &self.holds.0 {
-                put_u64(&mut out, span - before);
-                put_u64(&mut out, u64::from(*count));
-                before = *span;
-            }
+            self.holds.encode(&mut out);
         }
         out
     }
@@ -379,7 +317,7 @@ impl Wallet {
             lapse: None,
             booked_to: None,
             held: Amount::ZERO,
-            holds: HoldCounts::default(),
+            holds: OpenHolds::default(),
         };
         let count = usize::from(reader.byte("window")?);
         if count > WINDOW_TRANCHES_MAX {
@@ -408,12 +346,7 @@ impl Wallet {
         }
         if flags & FLAG_HOLDS != 0 {
             wallet.held = total(&mut reader)?;
-            let count: usize = reader.narrow("wallet holds")?;
-            let mut span = 0u64;
-            for _ in 0..count {
-                span = span.checked_add(reader.u64("wallet holds")?).ok_or(Damage("wallet holds"))?;
-                wallet.holds.0.push((span, reader.narrow("wallet holds")?));
-            }
+            wallet.holds = OpenHolds::decode(&mut reader)?;
         }
         reader.finish("wallet")?;
         Ok(wallet)
