@@ -1,5 +1,5 @@
 //! Thousands of random steps against a model made of plain lists, with restarts, power cuts at any
-//! operation, failed syncs and full disks.
+//! operation, failed syncs and full disks; and, with kills alone, on real files as well.
 //!
 //! The rule that is checked after each restart: what is there equals the model after some prefix
 //! of what was submitted, record by record, and that prefix holds everything that was answered.
@@ -10,7 +10,7 @@ mod support;
 use purser_node::log::{GroupId, LogEntry, LogError, Op, SimDisk, Slot, Step};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
-use support::{Choices, Hand, Ticket, entry, small_options};
+use support::{Choices, Hand, Place, Ticket, entry, small_options};
 
 /// One group, as lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ fn apply(model: &mut Model, op: &Op) {
 }
 
 /// What the log itself says, read entry by entry.
-fn observed(hand: &Hand, groups: u32) -> Model {
+fn observed(hand: &Hand<impl Place>, groups: u32) -> Model {
     let mut model = Model::new();
     for id in 0..groups {
         let group = GroupId(id);
@@ -89,10 +89,10 @@ struct Pending {
     ticket: Ticket,
 }
 
-struct World {
+struct World<D = SimDisk> {
     choices: Choices,
     groups: u32,
-    hand: Hand,
+    hand: Hand<D>,
     /// What was answered.
     durable: Model,
     /// What was submitted.
@@ -129,12 +129,12 @@ fn seeds(usual: u64) -> u64 {
 
 const GROUPS: u32 = 4;
 
-impl World {
-    fn new(seed: u64) -> World {
+impl<D: Place> World<D> {
+    fn new(seed: u64) -> World<D> {
         World {
             choices: Choices(seed),
             groups: GROUPS,
-            hand: Hand::small(&SimDisk::new()),
+            hand: Hand::small(&D::fresh()),
             durable: Model::new(),
             submitted: Model::new(),
             pending: VecDeque::new(),
@@ -247,7 +247,7 @@ impl World {
     }
 
     /// Goes on with what a disk holds.
-    fn reopen(&mut self, disk: &SimDisk) {
+    fn reopen(&mut self, disk: &D) {
         let stats = self.hand.log.stats().core;
         self.seen.runs += stats.runs;
         self.seen.segments_freed += stats.segments_freed;
@@ -280,6 +280,43 @@ impl World {
         self.collect();
     }
 
+    /// The process is killed: what was written reads back, answered or not.
+    fn killed(&mut self) {
+        let disk = self.hand.disk.after_kill();
+        self.reopen(&disk);
+        self.check_restart("killed");
+    }
+
+    /// A step that any disk can take.
+    fn plain_step(&mut self) {
+        match self.choices.below(100) {
+            0..=54 => self.submit(),
+            55..=89 => self.turn(),
+            90..=93 => {
+                assert_eq!(observed(&self.hand, self.groups), self.submitted, "what is readable");
+            }
+            94..=97 => self.killed(),
+            _ => self.hand.rest(),
+        }
+    }
+
+    /// The node's part: flushes and purges the groups that the log names.
+    fn flush_what_the_log_names(&mut self) {
+        for need in self.hand.log.groups_to_flush() {
+            let next = self.submitted.get(&need.group.0).map_or(0, Group::next);
+            if next > 0 {
+                let op = Op::Purge { group: need.group, upto_index: next - 1, mark: "flushed".into() };
+                let ticket = Ticket::default();
+                if self.hand.log.try_submit(vec![op.clone()], ticket.done()).is_ok() {
+                    apply(&mut self.submitted, &op);
+                    self.pending.push_back(Pending { ops: vec![op], ticket });
+                }
+            }
+        }
+    }
+}
+
+impl World {
     /// Power is cut at some operation of what follows.
     fn power_cut(&mut self) {
         let disk = self.hand.disk.clone();
@@ -343,11 +380,7 @@ impl World {
             90..=93 => {
                 assert_eq!(observed(&self.hand, self.groups), self.submitted, "what is readable");
             }
-            94 => {
-                let disk = self.hand.disk.duplicate();
-                self.reopen(&disk);
-                self.check_restart("killed");
-            }
+            94 => self.killed(),
             95 => self.hand.rest(),
             96 => self.failed_sync(),
             _ => self.power_cut(),
@@ -359,22 +392,11 @@ impl World {
 }
 
 fn run(seed: u64, steps: u64) -> Seen {
-    let mut world = World::new(seed);
+    let mut world: World = World::new(seed);
     for _ in 0..steps {
         world.step();
         world.collect();
-        // The node's part: flush and purge the groups that the log names.
-        for need in world.hand.log.groups_to_flush() {
-            let next = world.submitted.get(&need.group.0).map_or(0, Group::next);
-            if next > 0 {
-                let op = Op::Purge { group: need.group, upto_index: next - 1, mark: "flushed".into() };
-                let ticket = Ticket::default();
-                if world.hand.log.try_submit(vec![op.clone()], ticket.done()).is_ok() {
-                    apply(&mut world.submitted, &op);
-                    world.pending.push_back(Pending { ops: vec![op], ticket });
-                }
-            }
-        }
+        world.flush_what_the_log_names();
     }
     world.seen
 }
@@ -392,12 +414,31 @@ fn random_steps_with_power_cuts_and_failed_syncs_agree_with_the_model() {
     assert!(seen.restarts_with_unanswered_lost > 50, "{seen:?}");
 }
 
+told_of_both_disks!(random_steps_with_kills_agree_with_the_model);
+
+fn random_steps_with_kills_agree_with_the_model<D: Place>() {
+    let mut seen = Seen::default();
+    for seed in 0..seeds(12) {
+        println!("seed {seed}");
+        let mut world = World::<D>::new(2000 + seed);
+        for _ in 0..500 {
+            world.plain_step();
+            world.collect();
+            world.flush_what_the_log_names();
+        }
+        seen.add(&world.seen);
+    }
+    println!("{seen:?}");
+    assert!(seen.runs > 500 && seen.segments_freed > 20, "{seen:?}");
+    assert!(seen.restarts_with_unanswered_lost > 50, "{seen:?}");
+}
+
 #[test]
 fn random_steps_on_a_disk_that_fills_up_agree_with_the_model() {
     let mut seen = Seen::default();
     for seed in 0..seeds(60) {
         println!("seed {seed}");
-        let mut world = World::new(1000 + seed);
+        let mut world: World = World::new(1000 + seed);
         for step in 0..800 {
             if step % 100 == 50 {
                 world.hand.disk.set_capacity(5 * 64 * 1024);

@@ -1,4 +1,5 @@
-//! The log by its promises, one story each, on a simulated disk that a test can fill, fail and cut.
+//! The log by its promises, one story each: on a simulated disk that a test can fill, fail and cut, and,
+//! where nothing of that is needed, on real files, too.
 
 #[path = "log_support/mod.rs"]
 mod support;
@@ -8,18 +9,42 @@ use purser_node::log::{Disk, GroupId, LogError, LogOptions, Op, OpenError, SimDi
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use support::{
-    G1, G2, G3, Hand, Ticket, append, bulk, entry, name, names, purge, put, small_options, truncate, vote,
+    G1, G2, G3, Hand, Place, Ticket, append, bulk, entry, name, names, purge, put, small_options, truncate,
+    vote,
 };
 
-fn files(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
+told_of_both_disks!(
+    what_was_submitted_is_readable_before_it_is_durable,
+    one_sync_serves_all_groups_and_answers_come_in_the_order_of_submission,
+    the_committed_id_rides_along_and_asks_for_no_run,
+    the_committed_id_of_an_idle_log_comes_with_the_mark,
+    an_idle_log_writes_one_mark_and_then_rests,
+    a_truncated_end_is_replaced_by_what_follows,
+    a_purge_may_lie_beyond_the_end_and_the_log_goes_on_after_it,
+    a_forgotten_group_leaves_nothing_behind,
+    a_submission_that_breaks_a_rule_is_refused_whole,
+    a_full_queue_gives_the_submission_back,
+    entries_that_left_memory_are_read_from_their_segments,
+    live_entries_of_an_idle_group_pin_the_oldest_segment_until_it_is_flushed,
+    a_group_with_too_much_unpurged_is_named_for_flushing,
+    a_closed_log_writes_what_is_queued_and_takes_nothing_more,
+    a_directory_in_use_is_refused,
+    a_directory_of_another_identity_is_refused_and_not_touched,
+    a_directory_of_a_newer_format_is_refused_and_not_touched,
+    a_directory_that_is_not_a_log_is_refused_and_not_touched,
+    the_segment_length_may_change_between_starts,
+    more_groups_than_one_run_may_name_are_written_in_several,
+    a_log_that_no_one_turns_any_more_answers_what_was_queued,
+);
+
+fn files(disk: &impl Place) -> Vec<(String, Vec<u8>)> {
     let mut names = disk.list().unwrap();
     names.sort();
     names.into_iter().map(|name| (name.clone(), disk.contents(&name).unwrap())).collect()
 }
 
-#[test]
-fn what_was_submitted_is_readable_before_it_is_durable() {
-    let hand = Hand::small(&SimDisk::new());
+fn what_was_submitted_is_readable_before_it_is_durable<D: Place>() {
+    let hand = Hand::small(&D::fresh());
     let ticket = hand.submit(vec![append(G1, 0, 3), vote(G1, "term 1")]);
     assert_eq!(hand.payloads(G1), names(G1, 0, 3));
     assert_eq!(hand.log.slot(G1, Slot::Vote), Ok(Some(Bytes::from("term 1"))));
@@ -43,9 +68,8 @@ fn what_was_answered_survives_a_power_cut() {
     }
 }
 
-#[test]
-fn one_sync_serves_all_groups_and_answers_come_in_the_order_of_submission() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn one_sync_serves_all_groups_and_answers_come_in_the_order_of_submission<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     let before = hand.log.stats().core.syncs;
     let order = Arc::new(Mutex::new(Vec::new()));
     for group in 0..10 {
@@ -61,9 +85,8 @@ fn one_sync_serves_all_groups_and_answers_come_in_the_order_of_submission() {
     assert_eq!(hand.log.stats().core.syncs - before, 1);
 }
 
-#[test]
-fn the_committed_id_rides_along_and_asks_for_no_run() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn the_committed_id_rides_along_and_asks_for_no_run<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     hand.rest();
     let committed = hand.submit(vec![put(G1, Slot::Committed, "7")]);
     assert_eq!(hand.driver.step(), Step::Waiting { wants_idle: true });
@@ -74,17 +97,15 @@ fn the_committed_id_rides_along_and_asks_for_no_run() {
     assert_eq!(hand.restart().log.slot(G1, Slot::Committed), Ok(Some(Bytes::from("7"))));
 }
 
-#[test]
-fn the_committed_id_of_an_idle_log_comes_with_the_mark() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn the_committed_id_of_an_idle_log_comes_with_the_mark<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     let committed = hand.submit(vec![put(G1, Slot::Committed, "7")]);
     hand.rest();
     assert!(committed.is_ok());
 }
 
-#[test]
-fn an_idle_log_writes_one_mark_and_then_rests() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn an_idle_log_writes_one_mark_and_then_rests<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     hand.rest();
     hand.write(vec![append(G1, 0, 1)]);
     let before = hand.log.stats().core.runs;
@@ -94,9 +115,8 @@ fn an_idle_log_writes_one_mark_and_then_rests() {
     assert_eq!(hand.log.stats().core.runs - before, 1);
 }
 
-#[test]
-fn a_truncated_end_is_replaced_by_what_follows() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn a_truncated_end_is_replaced_by_what_follows<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     hand.write(vec![append(G1, 0, 5)]);
     let new_end = Op::Append { group: G1, entries: vec![entry(3, 2, "new")] };
     hand.write(vec![truncate(G1, 3), new_end]);
@@ -106,9 +126,8 @@ fn a_truncated_end_is_replaced_by_what_follows() {
     assert_eq!(hand.log.extent(G1).unwrap().last_term, Some(2));
 }
 
-#[test]
-fn a_purge_may_lie_beyond_the_end_and_the_log_goes_on_after_it() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn a_purge_may_lie_beyond_the_end_and_the_log_goes_on_after_it<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     hand.write(vec![append(G1, 0, 5)]);
     hand.write(vec![purge(G1, 99)]);
     hand.write(vec![append(G1, 100, 102)]);
@@ -118,9 +137,8 @@ fn a_purge_may_lie_beyond_the_end_and_the_log_goes_on_after_it() {
     assert_eq!(hand.log.extent(G1).unwrap().first_index, 100);
 }
 
-#[test]
-fn a_forgotten_group_leaves_nothing_behind() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn a_forgotten_group_leaves_nothing_behind<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     hand.write(vec![append(G1, 0, 5), vote(G1, "old"), append(G2, 0, 1)]);
     hand.write(vec![Op::Forget { group: G1 }]);
     let mut hand = hand.restart();
@@ -130,9 +148,8 @@ fn a_forgotten_group_leaves_nothing_behind() {
     assert_eq!(hand.restart().payloads(G1), names(G1, 0, 1));
 }
 
-#[test]
-fn a_submission_that_breaks_a_rule_is_refused_whole() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn a_submission_that_breaks_a_rule_is_refused_whole<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     hand.write(vec![append(G1, 0, 5)]);
     hand.write(vec![purge(G1, 1)]);
     let wrong = [
@@ -152,9 +169,8 @@ fn a_submission_that_breaks_a_rule_is_refused_whole() {
     assert_eq!(hand.log.slot(G1, Slot::Vote), Ok(None));
 }
 
-#[test]
-fn a_full_queue_gives_the_submission_back() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn a_full_queue_gives_the_submission_back<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     let mut index = 0;
     let refused = loop {
         match hand.log.try_submit(vec![bulk(G1, index, 10_000)], Ticket::default().done()) {
@@ -168,9 +184,8 @@ fn a_full_queue_gives_the_submission_back() {
     hand.log.try_submit(refused.ops, refused.done).unwrap();
 }
 
-#[test]
-fn entries_that_left_memory_are_read_from_their_segments() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn entries_that_left_memory_are_read_from_their_segments<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     for index in 0..300 {
         hand.write(vec![append(G1, index, index + 1), append(G2, index, index + 1)]);
     }
@@ -364,9 +379,8 @@ fn the_small_records_of_an_idle_group_move_on_by_themselves() {
     assert_eq!(hand.log.extent(G2).unwrap().first_index, 2);
 }
 
-#[test]
-fn live_entries_of_an_idle_group_pin_the_oldest_segment_until_it_is_flushed() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn live_entries_of_an_idle_group_pin_the_oldest_segment_until_it_is_flushed<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     hand.write(vec![append(G2, 0, 2)]);
     for index in 0..60 {
         hand.write(vec![bulk(G1, index, 7000)]);
@@ -385,9 +399,8 @@ fn live_entries_of_an_idle_group_pin_the_oldest_segment_until_it_is_flushed() {
     assert!(hand.log.groups_to_flush().is_empty());
 }
 
-#[test]
-fn a_group_with_too_much_unpurged_is_named_for_flushing() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn a_group_with_too_much_unpurged_is_named_for_flushing<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     for index in 0..20 {
         hand.write(vec![bulk(G1, index, 7000), append(G2, index, index + 1)]);
     }
@@ -396,9 +409,8 @@ fn a_group_with_too_much_unpurged_is_named_for_flushing() {
     assert!(needs[0].live_bytes > 128 * 1024);
 }
 
-#[test]
-fn a_closed_log_writes_what_is_queued_and_takes_nothing_more() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn a_closed_log_writes_what_is_queued_and_takes_nothing_more<D: Place>() {
+    let mut hand = Hand::small(&D::fresh());
     let last = hand.submit(vec![append(G1, 0, 1)]);
     let rider = hand.submit(vec![put(G1, Slot::Committed, "0")]);
     hand.log.close();
@@ -408,9 +420,8 @@ fn a_closed_log_writes_what_is_queued_and_takes_nothing_more() {
     assert!(last.is_ok() && rider.is_ok());
 }
 
-#[test]
-fn a_directory_in_use_is_refused() {
-    let disk = SimDisk::new();
+fn a_directory_in_use_is_refused<D: Place>() {
+    let disk = D::fresh();
     let first = Hand::small(&disk);
     let before = files(&disk);
     assert!(matches!(Hand::open(&disk, small_options()), Err(OpenError::InUse)));
@@ -419,9 +430,8 @@ fn a_directory_in_use_is_refused() {
     Hand::small(&disk);
 }
 
-#[test]
-fn a_directory_of_another_identity_is_refused_and_not_touched() {
-    let disk = SimDisk::new();
+fn a_directory_of_another_identity_is_refused_and_not_touched<D: Place>() {
+    let disk = D::fresh();
     Hand::small(&disk).write(vec![append(G1, 0, 1)]);
     let before = files(&disk);
     let other = LogOptions { identity: "another node".into(), ..small_options() };
@@ -430,9 +440,8 @@ fn a_directory_of_another_identity_is_refused_and_not_touched() {
     assert_eq!(files(&disk), before);
 }
 
-#[test]
-fn a_directory_of_a_newer_format_is_refused_and_not_touched() {
-    let disk = SimDisk::new();
+fn a_directory_of_a_newer_format_is_refused_and_not_touched<D: Place>() {
+    let disk = D::fresh();
     drop(Hand::small(&disk));
     let mut bytes = disk.contents("log.id").unwrap();
     bytes[8] = 2;
@@ -466,9 +475,8 @@ fn a_directory_with_a_damaged_or_missing_identity_is_refused_and_not_touched() {
     assert_eq!(files(&disk), before);
 }
 
-#[test]
-fn a_directory_that_is_not_a_log_is_refused_and_not_touched() {
-    let disk = SimDisk::new();
+fn a_directory_that_is_not_a_log_is_refused_and_not_touched<D: Place>() {
+    let disk = D::fresh();
     disk.create("holiday.jpg", 10).unwrap();
     let error = Hand::open(&disk, small_options()).map(|_| ()).unwrap_err();
     assert!(matches!(&error, OpenError::NotALog(names) if names == &["holiday.jpg"]), "{error}");
@@ -489,9 +497,8 @@ fn options_that_cannot_work_are_refused() {
     }
 }
 
-#[test]
-fn the_segment_length_may_change_between_starts() {
-    let disk = SimDisk::new();
+fn the_segment_length_may_change_between_starts<D: Place>() {
+    let disk = D::fresh();
     let mut hand = Hand::small(&disk);
     for index in 0..20 {
         hand.write(vec![bulk(G1, index, 7000)]);
@@ -510,10 +517,9 @@ fn the_segment_length_may_change_between_starts() {
     assert_eq!(hand.log.read(G1, 51..60).unwrap().len(), 9);
 }
 
-#[test]
-fn more_groups_than_one_run_may_name_are_written_in_several() {
+fn more_groups_than_one_run_may_name_are_written_in_several<D: Place>() {
     // A segment of 64 KiB lets a run name 1,024 groups.
-    let mut hand = Hand::small(&SimDisk::new());
+    let mut hand = Hand::small(&D::fresh());
     let groups = 0..3000_u32;
     for some in groups.clone().collect::<Vec<_>>().chunks(500) {
         hand.write(some.iter().map(|group| vote(GroupId(*group), "v")).collect());
@@ -524,9 +530,8 @@ fn more_groups_than_one_run_may_name_are_written_in_several() {
     assert!(groups.clone().all(|group| hand.recovered.groups[&GroupId(group)].slots[&Slot::Vote] == "w"));
 }
 
-#[test]
-fn a_log_that_no_one_turns_any_more_answers_what_was_queued() {
-    let Hand { log, driver, .. } = Hand::small(&SimDisk::new());
+fn a_log_that_no_one_turns_any_more_answers_what_was_queued<D: Place>() {
+    let Hand { log, driver, .. } = Hand::small(&D::fresh());
     let ticket = Ticket::default();
     log.try_submit(vec![vote(G1, "too late")], ticket.done()).unwrap();
     drop(driver);

@@ -12,7 +12,7 @@
 
 use super::disk::{DirLock, Disk, DiskFile};
 use super::run::BLOCK_BYTES;
-use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, OFlags, RenameFlags, fallocate, renameat_with, statvfs};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -101,7 +101,16 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.path(from), self.path(to))
+        match renameat_with(&self.handle, from, &self.handle, to, RenameFlags::NOREPLACE) {
+            // A file system that cannot refuse by itself: nobody else is in the directory.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                if self.path(to).try_exists()? {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                std::fs::rename(self.path(from), self.path(to))
+            }
+            done => done.map_err(io::Error::from),
+        }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -1,8 +1,10 @@
 //! A `Disk` in memory that fails on purpose, the same way each time. These faults, and no others:
 //!
+//! - **Killed process** (`duplicate`): what was written reads back, synced or not, and no more; what was
+//!   not synced may still be lost at a later power cut.
 //! - **Power cut** (`crash`): of what was written and not synced, each sector keeps any of the
 //!   contents that it was given, or its old one. Sectors are 512 B or 4 KiB, as the seed says; so
-//!   writes are torn anywhere and kept in any order.
+//!   writes are torn anywhere, in any subset, and kept in any order.
 //! - **Lost directory entries** (`crash`): each `create`, `rename` and `remove` that was not synced
 //!   is kept or lost, whole, independent of the others.
 //! - **Power cut at a chosen operation** (`cut_power_after`): every operation from then on fails
@@ -15,10 +17,16 @@
 //!   all of them if the reason is "no space".
 //! - **Bit rot** (`rot`): chosen bits of what is durable flip.
 //! - **Unreadable block** (`make_unreadable`): reading it fails until it is written again.
-//! - **Slow operations** (`on_operation`): the hook sees each operation before it is done and may
-//!   take its (simulated) time.
+//! - **Slow and stalling operations** (`on_operation`): the hook sees each operation before it is done
+//!   and may take its time. In the simulation a run of the log takes its time as a whole, and stalls
+//!   as a whole (`simulated`).
+//! - **A file that is gone** (`lose_file`), as by an operator's mistake.
 //!
 //! Not modelled: a sync that lies, a write that lands in the wrong place, a file that shrinks.
+//!
+//! Without faults, and when its process is killed, it is what a directory of files is: the stories and
+//! the random steps of `node/tests/disk_suite.rs`, and the log's own (`log_stories.rs`,
+//! `log_model.rs`), are told of both.
 //!
 //! No threads, no clock, no randomness but the seed of `crash`.
 

@@ -1,13 +1,15 @@
-//! What the tests of the log share: small options, a hand-turned log, tickets for answers, and a
-//! seeded source of choices.
+//! What the tests of the log share: small options, the places where a log may be (a simulated disk, real
+//! files), a hand-turned log, tickets for answers, and a seeded source of choices.
 #![allow(dead_code, missing_docs)]
 
 use bytes::Bytes;
 use purser_node::log::{
-    GroupId, LogDriver, LogEntry, LogError, LogHandle, LogOptions, Op, OpenError, Recovered, SimDisk, Slot,
-    Step, open,
+    DirLock, Disk, DiskFile, GroupId, LogDriver, LogEntry, LogError, LogHandle, LogOptions, Op, OpenError,
+    RealDisk, Recovered, SimDisk, Slot, Step, open,
 };
+use std::io;
 use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
 
 pub const G1: GroupId = GroupId(1);
 pub const G2: GroupId = GroupId(2);
@@ -26,6 +28,106 @@ pub fn small_options() -> LogOptions {
         retained_bytes_max: 256 * 1024,
         ..LogOptions::new("test node")
     }
+}
+
+/// Where a log may be. What is told of one must be told of the other: so the simulated disk is shown to be
+/// what files are.
+pub trait Place: Disk + Clone + 'static {
+    /// An empty directory.
+    fn fresh() -> Self;
+    /// What the next process finds if this one is killed now: the machine stays on.
+    fn after_kill(&self) -> Self;
+    /// What a file holds now, if it is there.
+    fn contents(&self, name: &str) -> Option<Vec<u8>>;
+}
+
+impl Place for SimDisk {
+    fn fresh() -> SimDisk {
+        SimDisk::new()
+    }
+
+    fn after_kill(&self) -> SimDisk {
+        self.duplicate()
+    }
+
+    fn contents(&self, name: &str) -> Option<Vec<u8>> {
+        SimDisk::contents(self, name)
+    }
+}
+
+/// A directory of real files, removed with the last of its clones.
+#[derive(Clone)]
+pub struct Files {
+    disk: Arc<RealDisk>,
+    directory: Arc<TempDir>,
+}
+
+impl Place for Files {
+    fn fresh() -> Files {
+        let directory = TempDir::new().expect("a directory");
+        let disk = RealDisk::open(directory.path()).expect("opens");
+        Files { disk: Arc::new(disk), directory: Arc::new(directory) }
+    }
+
+    fn after_kill(&self) -> Files {
+        let left = Files::fresh();
+        for name in self.list().expect("a list") {
+            let place = |files: &Files| files.directory.path().join(&name);
+            std::fs::copy(place(self), place(&left)).expect("copied");
+        }
+        left
+    }
+
+    fn contents(&self, name: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.directory.path().join(name)).ok()
+    }
+}
+
+impl Disk for Files {
+    fn lock(&self) -> io::Result<Box<dyn DirLock>> {
+        self.disk.lock()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.create(name, bytes)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
+}
+
+/// Tells each story of a simulated disk and of real files.
+#[macro_export]
+macro_rules! told_of_both_disks {
+    ($($story:ident),+ $(,)?) => {
+        mod on_a_simulated_disk {
+            $(#[test] fn $story() { super::$story::<purser_node::log::SimDisk>(); })+
+        }
+        mod on_files {
+            $(#[test] fn $story() { super::$story::<super::support::Files>(); })+
+        }
+    };
 }
 
 /// The answer to one submission, once it is there.
@@ -51,16 +153,16 @@ impl Ticket {
 }
 
 /// A log whose driver is turned by the test.
-pub struct Hand {
-    pub disk: SimDisk,
+pub struct Hand<D = SimDisk> {
+    pub disk: D,
     pub log: LogHandle,
     pub driver: LogDriver,
     pub recovered: Recovered,
     pub fatal: Arc<Mutex<Vec<LogError>>>,
 }
 
-impl Hand {
-    pub fn open(disk: &SimDisk, options: LogOptions) -> Result<Hand, OpenError> {
+impl<D: Place> Hand<D> {
+    pub fn open(disk: &D, options: LogOptions) -> Result<Hand<D>, OpenError> {
         let (log, mut driver, recovered) = open(Arc::new(disk.clone()), options)?;
         let fatal = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&fatal);
@@ -68,7 +170,7 @@ impl Hand {
         Ok(Hand { disk: disk.clone(), log, driver, recovered, fatal })
     }
 
-    pub fn small(disk: &SimDisk) -> Hand {
+    pub fn small(disk: &D) -> Hand<D> {
         Hand::open(disk, small_options()).expect("the log opens")
     }
 
@@ -102,21 +204,23 @@ impl Hand {
     }
 
     /// Stops without a word and starts again on the same disk.
-    pub fn restart(self) -> Hand {
+    pub fn restart(self) -> Hand<D> {
         let disk = self.disk.clone();
         drop(self);
         Hand::small(&disk)
-    }
-
-    /// Cuts the power and starts again on what is left.
-    pub fn crash(self, seed: u64) -> Hand {
-        Hand::small(&self.disk.crash(seed))
     }
 
     pub fn payloads(&self, group: GroupId) -> Vec<String> {
         let extent = self.log.extent(group).expect("the group is served");
         let entries = self.log.read(group, extent.first_index..extent.next_index).expect("readable");
         entries.iter().map(|e| String::from_utf8_lossy(&e.payload).into_owned()).collect()
+    }
+}
+
+impl Hand {
+    /// Cuts the power and starts again on what is left.
+    pub fn crash(self, seed: u64) -> Hand {
+        Hand::small(&self.disk.crash(seed))
     }
 }
 
