@@ -1,11 +1,16 @@
 //! The state store by itself: what a flush keeps, what a view shows, when memos go. Every story is
-//! told of both engines: RocksDB, and the one in memory that the simulation runs on.
+//! told of both engines: RocksDB, and the one in memory that the simulation runs on. And random steps on
+//! one must come to the same as on the other. What a process that is killed leaves of RocksDB:
+//! `storage_kill.rs`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use purser_ledger::store::Store;
-use purser_node::storage::{Generation, MemoryImage, ShardStore, StateStore, StorageError, StoreOptions};
+use purser_node::storage::{
+    Generation, MemoryImage, ShardStore, ShardView, StateStore, StorageError, StoreOptions,
+};
 use tempfile::TempDir;
 
 const HOUR_US: u64 = 3_600_000_000;
@@ -373,4 +378,200 @@ fn files_that_were_not_taken_in_before_the_end_are_gone_after_a_start() {
     put(&store, b"W2", b"two", b"applied 2");
     store.flush().expect("flushed");
     assert_eq!(store.get_many(&[b"W1", b"W2"]), Ok(vec![Some(b"one".to_vec()), Some(b"two".to_vec())]));
+}
+
+/// One engine on its way through random steps.
+struct Side {
+    // Dropped in this order: the directory last.
+    views: Vec<ShardView>,
+    shards: Vec<ShardStore>,
+    state: StateStore,
+    place: Place,
+}
+
+/// What can be seen of a shard or a view.
+type Seen = (Option<Vec<u8>>, Vec<(Vec<u8>, Vec<u8>)>);
+
+const SHARDS: u16 = 2;
+
+impl Side {
+    fn open(place: Place, generations: &[Generation]) -> Side {
+        let state = place.open();
+        let shards = (0..SHARDS).zip(generations);
+        let shards = shards.map(|(shard, generation)| state.shard(shard, *generation).expect("opens"));
+        Side { shards: shards.collect(), state, place, views: Vec::new() }
+    }
+
+    /// The power fails, and comes back.
+    fn crash(self) -> Side {
+        let generations: Vec<Generation> = self.shards.iter().map(ShardStore::generation).collect();
+        let left = self.place.crash();
+        drop(self);
+        Side::open(left, &generations)
+    }
+
+    fn seen(&self) -> (Vec<Seen>, Vec<Vec<Generation>>) {
+        let views = self.views.iter().map(|view| seen(view, view.applied()));
+        let shards = self.shards.iter().map(|shard| seen(shard, shard.applied()));
+        let generations = (0..SHARDS).map(|shard| self.state.generations(shard)).collect();
+        (shards.chain(views).collect(), generations)
+    }
+}
+
+fn seen(store: &impl Store, applied: Result<Option<Vec<u8>>, StorageError>) -> Seen {
+    let mut rows = Vec::new();
+    store
+        .scan(b"A", b"Z", &mut |key, row| {
+            rows.push((key.to_vec(), row.to_vec()));
+            true
+        })
+        .expect("readable");
+    (applied.expect("readable"), rows)
+}
+
+/// A step, drawn once and taken by both.
+#[derive(Clone, Debug)]
+enum Step {
+    Write(usize, Vec<(Vec<u8>, Option<Vec<u8>>)>, Vec<u8>),
+    Flush(usize),
+    View(usize),
+    DropView,
+    ScanBack(usize, Vec<u8>, Vec<u8>),
+    GetMany(usize, Vec<Vec<u8>>),
+    Install(usize, Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>),
+    DropMemos(u64),
+    Crash,
+}
+
+/// A stream of numbers from a seed (splitmix64, Steele, Lea and Flood 2014).
+struct Drawn(u64);
+
+impl Drawn {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn shard(&mut self) -> usize {
+        self.below(SHARDS.into()) as usize
+    }
+
+    /// Few keys, so that they meet; a tenth are of memos.
+    fn key(&mut self) -> Vec<u8> {
+        let table = [b'I', b'M', b'M', b'T', b'T', b'T', b'W', b'W', b'W', b'W'][self.below(10) as usize];
+        vec![table, b'0' + self.below(10) as u8]
+    }
+
+    /// Memos expire after all that were dropped so far.
+    fn row(&mut self, key: &[u8], settled_us: u64) -> Vec<u8> {
+        match key[0] {
+            b'I' => memo(settled_us + self.below(3 * HOUR_US)),
+            _ => vec![b'x'; self.below(200) as usize],
+        }
+    }
+
+    fn step(&mut self, number: u64, settled_us: &mut u64) -> Step {
+        let applied = format!("applied {number}").into_bytes();
+        let shard = self.shard();
+        match self.below(100) {
+            0..=54 => {
+                let changes = (0..1 + self.below(4)).map(|_| {
+                    let key = self.key();
+                    let row = (self.below(4) > 0).then(|| self.row(&key, *settled_us));
+                    (key, row)
+                });
+                Step::Write(shard, changes.collect(), applied)
+            }
+            55..=64 => Step::Flush(shard),
+            65..=71 => Step::View(shard),
+            72..=76 => Step::DropView,
+            77..=82 => Step::ScanBack(shard, self.key(), self.key()),
+            83..=88 => Step::GetMany(shard, (0..self.below(5)).map(|_| self.key()).collect()),
+            89..=91 => {
+                let rows = (0..self.below(6)).map(|_| {
+                    let key = self.key();
+                    let row = self.row(&key, *settled_us);
+                    (key, row)
+                });
+                Step::Install(shard, rows.collect::<BTreeMap<_, _>>().into_iter().collect(), applied)
+            }
+            92..=94 => {
+                *settled_us += self.below(4 * HOUR_US);
+                Step::DropMemos(*settled_us)
+            }
+            _ => Step::Crash,
+        }
+    }
+}
+
+/// Takes a step; what it shows.
+fn take(side: Side, step: &Step) -> (Side, Vec<(Vec<u8>, Vec<u8>)>) {
+    let mut side = side;
+    let mut shown = Vec::new();
+    match step {
+        Step::Write(shard, changes, applied) => {
+            let changes = changes.iter().map(|(key, row)| (key.as_slice(), row.as_deref()));
+            side.shards[*shard].write(changes, applied).expect("written");
+        }
+        Step::Flush(shard) => side.shards[*shard].flush().expect("flushed"),
+        Step::View(shard) => side.views.push(side.shards[*shard].view()),
+        Step::DropView => drop(side.views.pop()),
+        Step::ScanBack(shard, from, until) => {
+            let mut visit = |key: &[u8], row: &[u8]| {
+                shown.push((key.to_vec(), row.to_vec()));
+                shown.len() < 4
+            };
+            side.shards[*shard].scan_back(from, until, &mut visit).expect("readable");
+        }
+        Step::GetMany(shard, keys) => {
+            let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+            let rows = side.shards[*shard].get_many(&keys).expect("readable");
+            shown.extend(keys.iter().zip(rows).map(|(key, row)| (key.to_vec(), row.unwrap_or_default())));
+        }
+        Step::Install(shard, rows, applied) => {
+            let store = &side.shards[*shard];
+            let mut filled = store.next_generation().expect("begun");
+            for (key, row) in rows {
+                filled.put(key, row).expect("put");
+            }
+            filled.finish(applied).expect("finished");
+            store.switch_to(filled).expect("switched");
+        }
+        Step::DropMemos(settled_us) => {
+            for shard in &side.shards {
+                shard.settle_memos(*settled_us);
+                shard.compact();
+            }
+        }
+        Step::Crash => side = side.crash(),
+    }
+    (side, shown)
+}
+
+#[test]
+fn random_steps_come_to_the_same_on_both_engines() {
+    let (mut crashes, mut installs, mut rows) = (0, 0, 0);
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let mut drawn = Drawn(seed);
+        let first = [Generation::FIRST; SHARDS as usize];
+        let mut rocksdb = Side::open(Place::rocksdb(), &first);
+        let mut memory = Side::open(Place::memory(), &first);
+        let mut settled_us = 0;
+        for number in 0..150 {
+            let step = drawn.step(number, &mut settled_us);
+            let (on_rocksdb, in_memory) = (take(rocksdb, &step), take(memory, &step));
+            assert_eq!(on_rocksdb.1, in_memory.1, "{step:?}");
+            (rocksdb, memory) = (on_rocksdb.0, in_memory.0);
+            let seen = rocksdb.seen();
+            assert_eq!(seen, memory.seen(), "after {step:?}");
+            crashes += u64::from(matches!(step, Step::Crash));
+            installs += u64::from(matches!(step, Step::Install(..)));
+            rows += seen.0.iter().map(|(_, rows)| rows.len()).sum::<usize>();
+        }
+    }
+    assert!(crashes > 50 && installs > 50 && rows > 10_000, "{crashes} {installs} {rows}");
 }
