@@ -11,6 +11,7 @@ use purser_node::cluster::NodeId;
 use purser_node::simulation::mark;
 
 use crate::dice::Dice;
+use crate::disk::NodeDisk;
 use crate::seat::{Seat, Setting};
 use crate::timeline::Tone;
 use crate::world::Blow;
@@ -199,22 +200,19 @@ impl Strike {
 
     async fn power_cut(&mut self) {
         let seed = self.dice.any();
-        let disk = self.node.seat.disk();
-        Handle::current().kill(self.node.machine);
-        self.node.seat.set_disk(disk.after_power_cut(&self.setting.world, seed));
+        let left = self.node.seat.disk().after_power_cut(&self.setting.world, seed);
+        end(&self.node, left);
         self.come_back().await;
     }
 
     async fn kill(&mut self) {
-        let disk = self.node.seat.disk();
-        Handle::current().kill(self.node.machine);
-        self.node.seat.set_disk(disk.after_kill(&self.setting.world));
+        let left = self.node.seat.disk().after_kill(&self.setting.world);
+        end(&self.node, left);
         self.come_back().await;
     }
 
     async fn come_back(&mut self) {
-        let down = if self.dice.chance(250) { DOWN_LONG } else { DOWN };
-        tokio::time::sleep(self.dice.span(&down)).await;
+        tokio::time::sleep(down_time(&mut self.dice)).await;
         Handle::current().restart(self.node.machine);
     }
 
@@ -232,6 +230,19 @@ impl Strike {
         tokio::time::sleep(self.dice.span(&APART)).await;
         cut.iter().for_each(|(from, to)| self.setting.network.mend(*from, *to));
     }
+}
+
+/// How long a node stays down.
+fn down_time(dice: &mut Dice) -> Duration {
+    let down = if dice.chance(250) { DOWN_LONG } else { DOWN };
+    dice.span(&down)
+}
+
+/// Ends a node's process: the next one finds what is left. Whoever calls this has looked at what is left
+/// before: what a process that was killed still closes comes too late.
+fn end(node: &Struck, left: NodeDisk) {
+    Handle::current().kill(node.machine);
+    node.seat.set_disk(left);
 }
 
 /// Waits until nothing is being done to any node, and mends what is broken.
@@ -253,9 +264,7 @@ fn ahead_of(nodes: &[Arc<Struck>]) -> Vec<i64> {
 /// Cuts the power of nodes at once, and lets them come back.
 pub async fn black_out(setting: &Setting, nodes: &[Arc<Struck>], seed: u64) {
     for (node, number) in nodes.iter().zip(0..) {
-        let disk = node.seat.disk();
-        Handle::current().kill(node.machine);
-        node.seat.set_disk(disk.after_power_cut(&setting.world, seed.wrapping_add(number)));
+        end(node, node.seat.disk().after_power_cut(&setting.world, seed.wrapping_add(number)));
     }
     tokio::time::sleep(*DOWN.start()).await;
     nodes.iter().for_each(|node| Handle::current().restart(node.machine));

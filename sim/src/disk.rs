@@ -1,8 +1,10 @@
-//! What of a node outlives its process: the directory of its log, and the image of its rows.
+//! What of a node outlives its process: the directory of its log, and what of its rows is flushed.
+
+use std::sync::Arc;
 
 use purser_node::log::SimDisk;
-use purser_node::storage::MemoryImage;
 
+use crate::rows::{Rows, Scratch};
 use crate::world::{Lie, World};
 
 /// The disk of one node, as one process finds and uses it.
@@ -11,18 +13,19 @@ pub struct NodeDisk {
     /// Where the log is.
     pub log: SimDisk,
     /// What of the rows is flushed.
-    pub rows: MemoryImage,
+    pub rows: Rows,
     /// Both as the process found them, if the disk will forget what came after.
-    found: Option<(SimDisk, MemoryImage)>,
+    found: Option<(SimDisk, Rows)>,
 }
 
 impl NodeDisk {
-    /// An empty disk.
-    pub fn new(world: &World) -> NodeDisk {
-        NodeDisk::of(SimDisk::new(), MemoryImage::new(), world)
+    /// An empty disk. RocksDB, where the world has it, keeps its files in the scratch.
+    pub fn new(world: &World, scratch: &Arc<Scratch>) -> NodeDisk {
+        let rows = Rows::new(world.disk.rocksdb.then_some(scratch));
+        NodeDisk::of(SimDisk::new(), rows, world)
     }
 
-    fn of(log: SimDisk, rows: MemoryImage, world: &World) -> NodeDisk {
+    fn of(log: SimDisk, rows: Rows, world: &World) -> NodeDisk {
         rows.flush_after(world.disk.flush_after_writes);
         let forgets = world.lie == Some(Lie::DiskForgets);
         let found = forgets.then(|| (log.duplicate(), rows.duplicate()));

@@ -30,6 +30,7 @@ pub mod mutants;
 pub mod network;
 pub mod observed;
 pub mod referee;
+pub mod rows;
 pub mod run;
 pub mod seat;
 pub mod streams;

@@ -35,12 +35,15 @@ pub enum Fault {
     HandOver,
     BlackOut,
     Rot,
+    /// RocksDB itself under the nodes
+    RocksDb,
 }
 
 impl Fault {
     fn blow(self) -> Option<Blow> {
         Some(match self {
             Fault::Network | Fault::SlowDisk | Fault::Clocks | Fault::Flushes => return None,
+            Fault::RocksDb => return None,
             Fault::PowerCut => Blow::PowerCut,
             Fault::PowerCutUnderWrite => Blow::PowerCutUnderWrite,
             Fault::ProcessKill => Blow::ProcessKill,
@@ -63,6 +66,7 @@ impl Fault {
             Fault::SlowDisk => world.disk.stalls > 0 || *world.disk.run_time.end() > CALM_RUN,
             Fault::Clocks => world.clock.skew_max > Duration::ZERO,
             Fault::Flushes => world.disk.flush_after_writes.is_some(),
+            Fault::RocksDb => world.disk.rocksdb,
             blow => world.blows.iter().any(|(_, own)| Some(*own) == blow.blow()),
         }
     }
@@ -119,6 +123,7 @@ impl Lighter {
                 }
                 Fault::Clocks => world.clock.skew_max = Duration::ZERO,
                 Fault::Flushes => world.disk.flush_after_writes = None,
+                Fault::RocksDb => world.disk.rocksdb = false,
                 blow => world.blows.retain(|(_, own)| Some(*own) != blow.blow()),
             }
         }

@@ -25,6 +25,7 @@ use crate::lighter::Lighter;
 use crate::network::Network;
 use crate::observed::{Answered, time};
 use crate::referee::Referee;
+use crate::rows::Scratch;
 use crate::seat::{self, Seat, Setting};
 use crate::timeline::{Event, Place, Tone};
 use crate::trace::{Digest, Trace, now};
@@ -87,11 +88,13 @@ pub type Seen = Result<Evidence, String>;
 pub fn gather(world: World, trace: Option<&Path>) -> anyhow::Result<((Digest, Vec<Event>), Duration, Seen)> {
     let trace = Arc::new(Trace::new(trace)?);
     let on_thread = Arc::clone(&trace);
+    let scratch = Scratch::new();
+    let in_run = Arc::clone(&scratch);
     let simulation = std::thread::Builder::new().name(format!("seed-{}", world.seed)).spawn(move || {
         let mut runtime = Runtime::with_seed_and_config(world.seed, madsim::Config::default());
         runtime.set_time_limit(SIMULATED_MAX);
         runtime.block_on(async {
-            let seen = simulate(world, on_thread).await;
+            let seen = simulate(world, on_thread, in_run).await;
             (now(), seen)
         })
     })?;
@@ -100,10 +103,11 @@ pub fn gather(world: World, trace: Option<&Path>) -> anyhow::Result<((Digest, Ve
         let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("for an unknown reason");
         (Duration::ZERO, Err(format!("it panicked: {what}")))
     });
+    scratch.remove()?;
     Ok((trace.finish(), simulated, seen))
 }
 
-async fn simulate(world: World, trace: Arc<Trace>) -> Seen {
+async fn simulate(world: World, trace: Arc<Trace>, scratch: Arc<Scratch>) -> Seen {
     trace.note(format_args!("{world:?}"));
     let referee = Arc::new(Referee::default());
     let network = Network::new(world.seed, world.network.clone(), Arc::clone(&trace));
@@ -128,6 +132,7 @@ async fn simulate(world: World, trace: Arc<Trace>) -> Seen {
         history,
         referee: Arc::clone(&referee),
         trace,
+        scratch,
     });
     tokio::select! {
         biased;

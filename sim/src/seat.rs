@@ -14,7 +14,6 @@ use purser_node::raft::{Group, Machine};
 use purser_node::room::Room;
 use purser_node::shard::ShardId;
 use purser_node::simulation::mark;
-use purser_node::storage::StateStore;
 use tokio::sync::Notify;
 
 use crate::clocks::Clocks;
@@ -24,6 +23,7 @@ use crate::front::Front;
 use crate::history::{History, Witnessed};
 use crate::network::Network;
 use crate::referee::Referee;
+use crate::rows::Scratch;
 use crate::timeline::{Place, Tone};
 use crate::trace::Trace;
 use crate::world::{ENTRY_BYTES_MAX, Lie, World};
@@ -70,6 +70,8 @@ pub struct Setting {
     pub referee: Arc<Referee>,
     /// What happens.
     pub trace: Arc<Trace>,
+    /// Where RocksDB keeps its files.
+    pub scratch: Arc<Scratch>,
 }
 
 impl Setting {
@@ -135,7 +137,7 @@ impl Seat {
             died: Notify::new(),
             dying: AtomicBool::new(false),
             rotten: AtomicBool::new(false),
-            disk: Mutex::new(NodeDisk::new(&setting.world)),
+            disk: Mutex::new(NodeDisk::new(&setting.world, &setting.scratch)),
             node: Mutex::default(),
             dice: Mutex::new(dice),
             setting,
@@ -189,6 +191,9 @@ impl Seat {
     pub async fn run(self: Arc<Self>) {
         let disk = self.disk();
         self.tell(Tone::Plain, format_args!("starts"));
+        if self.setting.world.disk.rocksdb {
+            mark("rows in RocksDB");
+        }
         match self.start(&disk).await {
             Ok(()) => self.tell(Tone::Good, format_args!("serves")),
             Err(why) if self.may_fail(&disk) => {
@@ -218,7 +223,7 @@ impl Seat {
             place: self.place.clone(),
             log,
             recovered,
-            state: StateStore::memory(disk.rows.clone()).map_err(|error| error.to_string())?,
+            state: disk.rows.open(&self.name).map_err(|error| error.to_string())?,
             peers: line,
             clock: Arc::new(Clock::Skewed(Arc::clone(&self.ahead_us), setting.world.clock.step_us)),
             room: Arc::new(Room::over(|| Ok(u64::MAX), 1)),

@@ -18,6 +18,7 @@ use purser_node::simulation::Bug;
 
 use crate::lighter::{self, Lighter};
 use crate::mutants;
+use crate::rows::Scratch;
 use crate::run::Report;
 use crate::timeline;
 
@@ -30,7 +31,7 @@ const LAST_EVENTS: usize = 25;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
-const MARKS: [&str; 53] = [
+const MARKS: [&str; 54] = [
     "a full log took no command",
     "applied",
     "replayed",
@@ -62,6 +63,7 @@ const MARKS: [&str; 53] = [
     "hold: captured beyond it",
     "hold: over several wallets",
     "hold: timed out",
+    "rows in RocksDB",
     "blow: black-out",
     "blow: clock jump",
     "blow: failed sync",
@@ -385,6 +387,8 @@ fn run_child(program: &Path, what: &Child) -> io::Result<Outcome> {
     };
     let status = child.wait()?;
     let _ = reader.join();
+    // One that was ended by force could not do so itself.
+    Scratch::remove_of_process(child.id())?;
     let Some(text) = text else {
         return Ok(Outcome::without_report(seed, format!("no end in {} s", time_max.as_secs())));
     };

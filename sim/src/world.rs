@@ -16,6 +16,10 @@ pub const ENTRY_BYTES_MAX: usize = 64 * 1024;
 /// Callers have what they grant expire, and become active, at multiples of this.
 pub const EXPIRY_STEP_US: u64 = 100_000;
 
+/// Each so-manieth seed has RocksDB itself under its nodes: enough to show that it behaves as its stand-in
+/// does, and few, for it takes longer.
+const ROCKSDB_EVERY: u64 = 20;
+
 /// One simulated world.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -94,6 +98,8 @@ pub struct DiskWorld {
     pub flush_after_writes: Option<u64>,
     /// How long a segment of the log is.
     pub segment_bytes: u32,
+    /// Rows are in RocksDB itself, and not in memory.
+    pub rocksdb: bool,
 }
 
 /// How a clock is wrong.
@@ -127,7 +133,7 @@ pub enum Blow {
     ClockJump,
     /// Nothing passes between the node and some others, in one direction or in both.
     Partition,
-    /// Rows are flushed and the log is purged.
+    /// Rows are flushed and the log is purged, or not: under load, at any moment.
     Flush,
     /// The node gives up the lead of all that it leads.
     HandOver,
@@ -183,6 +189,7 @@ impl World {
                 stalls: if slow_disk { dice.within(0..=20) } else { 0 },
                 flush_after_writes: flushing.then(|| dice.within(1..=200)),
                 segment_bytes: *dice.pick(&[256 * 1024, 1024 * 1024]),
+                rocksdb: false,
             },
             clock: ClockWorld {
                 skew_max: ms(if wrong_clocks { *dice.pick(&[10, 400, 5_000]) } else { 0 }),
@@ -220,20 +227,33 @@ impl World {
             5.. if dice.chance(400) => 5,
             _ => 3,
         };
+        if seed.is_multiple_of(ROCKSDB_EVERY) {
+            world.put_on_rocksdb();
+        }
         world
+    }
+
+    /// Rows are in RocksDB from now on. It flushes when it is told to, which is a blow where it was done
+    /// after so many writes.
+    pub fn put_on_rocksdb(&mut self) {
+        self.disk.rocksdb = true;
+        let flushes = self.disk.flush_after_writes.take().is_some();
+        if flushes && !self.blows.is_empty() && self.blows.iter().all(|(_, blow)| *blow != Blow::Flush) {
+            self.blows.push((2, Blow::Flush));
+        }
     }
 
     /// The world in a few words.
     pub fn told(&self) -> String {
         let blows: Vec<String> = self.blows.iter().map(|(_, blow)| format!("{blow:?}")).collect();
         let NetworkWorld { delay, lost, doubled, late, breaks } = &self.network;
-        let DiskWorld { run_time, stalls, flush_after_writes, .. } = &self.disk;
+        let DiskWorld { run_time, stalls, flush_after_writes, rocksdb, .. } = &self.disk;
         format!(
             "a world of {} nodes, {} shards with {} replicas; {} callers, {} of a thousand gateways, {} \
              customers; {} s of storm; messages take {delay:?}, of a thousand {lost} lost, {doubled} \
              doubled, {late} late, {breaks} break their stream; runs of the log take {run_time:?}, \
-             {stalls} of a thousand stall; rows flushed by themselves: {flush_after_writes:?}; clocks off \
-             by {:?}, jumping by {:?}, in steps of {} µs; every {:?}: {}",
+             {stalls} of a thousand stall; rows in {}, flushed by themselves: {flush_after_writes:?}; clocks \
+             off by {:?}, jumping by {:?}, in steps of {} µs; every {:?}: {}",
             self.nodes,
             self.shards,
             self.replicas,
@@ -241,6 +261,7 @@ impl World {
             self.gateways,
             self.customers,
             self.storm.as_secs(),
+            if *rocksdb { "RocksDB" } else { "memory" },
             self.clock.skew_max,
             self.clock.jump_max,
             self.clock.step_us,

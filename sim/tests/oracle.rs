@@ -35,6 +35,7 @@ fn world(blow: Option<Blow>) -> World {
     };
     world.clock = ClockWorld { skew_max: Duration::ZERO, jump_max: Duration::ZERO, step_us: 1 };
     world.disk.stalls = 0;
+    world.disk.rocksdb = false;
     world.groups = GroupConfig { command_bytes_max: ENTRY_BYTES_MAX, ..GroupConfig::default() };
     world.blows = blow.into_iter().map(|blow| (1, blow)).collect();
     world.between_blows = Duration::from_secs(2)..=Duration::from_secs(4);
