@@ -1,6 +1,7 @@
 //! What strikes nodes from outside while the storm lasts: crashes, pauses, partitions, wrong clocks.
 //! A node that is struck comes back; at the end everything is mended.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use purser_node::simulation::mark;
 
 use crate::dice::Dice;
 use crate::disk::NodeDisk;
+use crate::partition::{self, People};
 use crate::seat::{Seat, Setting};
 use crate::timeline::Tone;
 use crate::world::Blow;
@@ -25,8 +27,6 @@ const DOWN_LONG: Span = Duration::from_millis(300)..=Duration::from_secs(6);
 const PAUSED: Span = Duration::from_millis(10)..=Duration::from_secs(3);
 /// How long a disk is full.
 const FULL: Span = Duration::from_millis(100)..=Duration::from_secs(10);
-/// How long a partition lasts.
-const APART: Span = Duration::from_millis(50)..=Duration::from_secs(5);
 /// A year, in microseconds.
 const YEAR_US: i64 = 365 * 24 * 60 * 60 * 1_000_000;
 /// Operations of the disk before the one under which the power fails.
@@ -217,18 +217,29 @@ impl Strike {
     }
 
     async fn partition(&mut self) {
-        let own = self.node.seat.id;
-        let mut cut = Vec::new();
-        for other in self.everybody.clone().into_iter().filter(|other| *other != own) {
-            if self.dice.chance(600) {
-                let ways = self.dice.within(0..=2);
-                cut.extend((ways != 1).then_some((own, other)));
-                cut.extend((ways != 2).then_some((other, own)));
-            }
+        let world = &self.setting.world.partitions;
+        let shape = world.shape(&mut self.dice);
+        let nodes: Vec<NodeId> = self.nodes.iter().map(|node| node.seat.id).collect();
+        let (struck, leaders) = (self.node.seat.id, self.node.seat.leaders());
+        let people = People { nodes: &nodes, everybody: &self.everybody, struck, leaders: &leaders };
+        let cut = partition::links(shape, &people, &mut self.dice);
+        if cut.is_empty() {
+            return;
         }
-        cut.iter().for_each(|(from, to)| self.setting.network.cut(*from, *to));
-        tokio::time::sleep(self.dice.span(&APART)).await;
-        cut.iter().for_each(|(from, to)| self.setting.network.mend(*from, *to));
+        let spells = world.spells(&mut self.dice);
+        mark(shape.name());
+        if spells.len() > 1 {
+            mark("partition: flaps");
+        }
+        let (links, times, column) = (cut.len(), spells.len(), self.node.seat.column);
+        let tell = |told: fmt::Arguments<'_>| self.setting.trace.tell(column, Tone::Blow, told);
+        tell(format_args!("{shape:?}, {links} links, {times} times"));
+        for (apart, mended) in spells {
+            cut.iter().for_each(|(from, to)| self.setting.network.cut(*from, *to));
+            tokio::time::sleep(apart).await;
+            cut.iter().for_each(|(from, to)| self.setting.network.mend(*from, *to));
+            tokio::time::sleep(mended).await;
+        }
     }
 }
 

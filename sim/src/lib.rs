@@ -29,6 +29,7 @@ pub mod lighter;
 pub mod mutants;
 pub mod network;
 pub mod observed;
+pub mod partition;
 pub mod referee;
 pub mod rows;
 pub mod run;

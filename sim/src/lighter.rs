@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use purser_node::cluster::ShardMap;
 use purser_node::simulation::Bug;
 
+use crate::partition::PartitionWorld;
 use crate::sweep::{Child, Outcome, now, run_in_process};
 use crate::world::{Blow, World};
 
@@ -35,6 +36,8 @@ pub enum Fault {
     HandOver,
     BlackOut,
     Rot,
+    /// Partitions of other shapes than around one node, and those that flap
+    Shapes,
     /// RocksDB itself under the nodes
     RocksDb,
 }
@@ -43,7 +46,7 @@ impl Fault {
     fn blow(self) -> Option<Blow> {
         Some(match self {
             Fault::Network | Fault::SlowDisk | Fault::Clocks | Fault::Flushes => return None,
-            Fault::RocksDb => return None,
+            Fault::Shapes | Fault::RocksDb => return None,
             Fault::PowerCut => Blow::PowerCut,
             Fault::PowerCutUnderWrite => Blow::PowerCutUnderWrite,
             Fault::ProcessKill => Blow::ProcessKill,
@@ -66,6 +69,7 @@ impl Fault {
             Fault::SlowDisk => world.disk.stalls > 0 || *world.disk.run_time.end() > CALM_RUN,
             Fault::Clocks => world.clock.skew_max > Duration::ZERO,
             Fault::Flushes => world.disk.flush_after_writes.is_some(),
+            Fault::Shapes => world.partitions != PartitionWorld::plain(),
             Fault::RocksDb => world.disk.rocksdb,
             blow => world.blows.iter().any(|(_, own)| Some(*own) == blow.blow()),
         }
@@ -123,6 +127,7 @@ impl Lighter {
                 }
                 Fault::Clocks => world.clock.skew_max = Duration::ZERO,
                 Fault::Flushes => world.disk.flush_after_writes = None,
+                Fault::Shapes => world.partitions = PartitionWorld::plain(),
                 Fault::RocksDb => world.disk.rocksdb = false,
                 blow => world.blows.retain(|(_, own)| Some(*own) != blow.blow()),
             }

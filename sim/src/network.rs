@@ -14,6 +14,7 @@
 //! delivers it in an order that depends on the seed alone. It is bounded: what would be too much for
 //! a link is lost.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -38,7 +39,8 @@ const UNDER_WAY_MAX: usize = 10_000;
 /// How late a late message is.
 const LATE: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(2);
 
-type Link = (NodeId, NodeId);
+/// A direction: from one to another.
+pub type Link = (NodeId, NodeId);
 
 /// The network. Clones are the same one.
 #[derive(Clone)]
@@ -55,7 +57,8 @@ struct Air {
     plugs: BTreeMap<NodeId, mpsc::Sender<Packet>>,
     /// Whose messages arrive once at most.
     once: BTreeSet<NodeId>,
-    cut: BTreeSet<Link>,
+    /// Links over which nothing passes, and how many cuts they are in.
+    cut: BTreeMap<Link, u32>,
     /// The time at which the last message of a link is due: the next one in order comes after it.
     last_due: BTreeMap<Link, Duration>,
     on_link: BTreeMap<Link, usize>,
@@ -98,7 +101,7 @@ impl Air {
     fn send(&mut self, packet: Packet) {
         let link = (packet.from, packet.to);
         let on_link = self.on_link.get(&link).copied().unwrap_or(0);
-        if self.cut.contains(&link) || on_link >= ON_LINK_MAX || self.dice.chance(self.world.lost) {
+        if self.cut.contains_key(&link) || on_link >= ON_LINK_MAX || self.dice.chance(self.world.lost) {
             return;
         }
         if self.dice.chance(self.world.breaks) {
@@ -165,7 +168,7 @@ impl Air {
         if let Some(on_link) = self.on_link.get_mut(&link) {
             *on_link = on_link.saturating_sub(1);
         }
-        if self.cut.contains(&link) {
+        if self.cut.contains_key(&link) {
             return;
         }
         let told = format!("{}>{} {}", self.name(link.0), self.name(link.1), packet.load.describe());
@@ -188,7 +191,7 @@ impl Network {
             names: BTreeMap::new(),
             plugs: BTreeMap::new(),
             once: BTreeSet::new(),
-            cut: BTreeSet::new(),
+            cut: BTreeMap::new(),
             last_due: BTreeMap::new(),
             on_link: BTreeMap::new(),
             flying: BTreeMap::new(),
@@ -247,12 +250,17 @@ impl Network {
 
     /// Lets nothing pass from one to the other.
     pub fn cut(&self, from: NodeId, to: NodeId) {
-        self.air().cut.insert((from, to));
+        *self.air().cut.entry((from, to)).or_default() += 1;
     }
 
-    /// Lets messages pass again.
+    /// Takes one cut back: messages pass again where it was the only one.
     pub fn mend(&self, from: NodeId, to: NodeId) {
-        self.air().cut.remove(&(from, to));
+        if let Entry::Occupied(mut cuts) = self.air().cut.entry((from, to)) {
+            *cuts.get_mut() -= 1;
+            if *cuts.get() == 0 {
+                cuts.remove();
+            }
+        }
     }
 
     /// From now on nothing strikes any more.

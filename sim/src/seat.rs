@@ -187,6 +187,15 @@ impl Seat {
         lock(&self.node).clone()
     }
 
+    /// Who leads its groups, as far as it knows and but for itself.
+    pub fn leaders(&self) -> Vec<NodeId> {
+        let Some(node) = self.node() else { return Vec::new() };
+        let cluster = node.cluster();
+        let leading = cluster.groups().keys().filter_map(|group| cluster.leading(*group)).collect::<Vec<_>>();
+        let others = leading.into_iter().map(|leading| leading.node).filter(|leader| *leader != self.id);
+        others.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Its process: runs until it is killed.
     pub async fn run(self: Arc<Self>) {
         let disk = self.disk();

@@ -31,7 +31,7 @@ const LAST_EVENTS: usize = 25;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
-const MARKS: [&str; 54] = [
+const MARKS: [&str; 61] = [
     "a full log took no command",
     "applied",
     "replayed",
@@ -63,6 +63,13 @@ const MARKS: [&str; 54] = [
     "hold: captured beyond it",
     "hold: over several wallets",
     "hold: timed out",
+    "partition: around a node",
+    "partition: bridge",
+    "partition: flaps",
+    "partition: from the leader",
+    "partition: islands",
+    "partition: one way",
+    "partition: ring",
     "rows in RocksDB",
     "blow: black-out",
     "blow: clock jump",

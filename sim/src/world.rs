@@ -9,6 +9,7 @@ use purser_node::raft::GroupConfig;
 use purser_node::simulation::Bug;
 
 use crate::dice::Dice;
+use crate::partition::PartitionWorld;
 
 /// The longest entry: far more than the load needs, and it fits the smallest segment.
 pub const ENTRY_BYTES_MAX: usize = 64 * 1024;
@@ -51,6 +52,8 @@ pub struct World {
     pub groups: GroupConfig,
     /// What strikes nodes from outside, and how often one after the other.
     pub blows: Vec<(u64, Blow)>,
+    /// What partitions look like.
+    pub partitions: PartitionWorld,
     /// The pause between two blows.
     pub between_blows: RangeInclusive<Duration>,
     /// The first node's clock is a year ahead, in a few tests.
@@ -202,6 +205,7 @@ impl World {
                 ..if wide { GroupConfig::far_apart() } else { GroupConfig::default() }
             },
             blows: struck,
+            partitions: PartitionWorld::plain(),
             between_blows: ms(100)..=ms(dice.within(1_000..=15_000)),
             clock_a_year_ahead: false,
             lie: None,
@@ -227,6 +231,9 @@ impl World {
             5.. if dice.chance(400) => 5,
             _ => 3,
         };
+        if dice.chance(600) {
+            world.partitions = PartitionWorld::drawn(dice);
+        }
         if seed.is_multiple_of(ROCKSDB_EVERY) {
             world.put_on_rocksdb();
         }
@@ -253,7 +260,8 @@ impl World {
              customers; {} s of storm; messages take {delay:?}, of a thousand {lost} lost, {doubled} \
              doubled, {late} late, {breaks} break their stream; runs of the log take {run_time:?}, \
              {stalls} of a thousand stall; rows in {}, flushed by themselves: {flush_after_writes:?}; clocks \
-             off by {:?}, jumping by {:?}, in steps of {} µs; every {:?}: {}",
+             off by {:?}, jumping by {:?}, in steps of {} µs; every {:?}: {}; partitions {:?}, {} of a \
+             thousand flap",
             self.nodes,
             self.shards,
             self.replicas,
@@ -267,6 +275,8 @@ impl World {
             self.clock.step_us,
             self.between_blows,
             if blows.is_empty() { "nothing strikes".to_owned() } else { blows.join(", ") },
+            self.partitions.shapes,
+            self.partitions.flapping,
         )
     }
 }

@@ -10,6 +10,7 @@ use purser_node::simulation::Bug;
 use purser_sim::call::Response;
 use purser_sim::check::{Evidence, check};
 use purser_sim::observed::{Answered, Attempt, Told, Verdict};
+use purser_sim::partition::PartitionWorld;
 use purser_sim::run::gather;
 use purser_sim::world::{Blow, ClockWorld, ENTRY_BYTES_MAX, Lie, NetworkWorld, World};
 
@@ -36,6 +37,7 @@ fn world(blow: Option<Blow>) -> World {
     world.clock = ClockWorld { skew_max: Duration::ZERO, jump_max: Duration::ZERO, step_us: 1 };
     world.disk.stalls = 0;
     world.disk.rocksdb = false;
+    world.partitions = PartitionWorld::plain();
     world.groups = GroupConfig { command_bytes_max: ENTRY_BYTES_MAX, ..GroupConfig::default() };
     world.blows = blow.into_iter().map(|blow| (1, blow)).collect();
     world.between_blows = Duration::from_secs(2)..=Duration::from_secs(4);
