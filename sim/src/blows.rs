@@ -2,6 +2,7 @@
 //! A node that is struck comes back; at the end everything is mended.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,9 +34,15 @@ const YEAR_US: i64 = 365 * 24 * 60 * 60 * 1_000_000;
 const OPERATIONS_MAX: u64 = 60;
 /// How long a planned fault is waited for: an idle log touches its disk only now and then.
 const PLANNED_MAX: Duration = Duration::from_secs(2);
+/// How long a node that is told to stop may take for it; then it is ended.
+const ORDERLY_MAX: Duration = Duration::from_secs(10);
+/// In which time a node that was restarted serves again, whatever its disk is like,
+const SERVES_MAX: Duration = Duration::from_mins(1);
+/// but for one whose log has rotted, which may never: a rolling restart goes on without it.
+const ROTTEN_MAX: Duration = Duration::from_secs(5);
 
 /// What the blows are called in the counts.
-const NAMES: [(Blow, &str); 12] = [
+const NAMES: [(Blow, &str); 14] = [
     (Blow::PowerCut, "blow: power cut"),
     (Blow::PowerCutUnderWrite, "blow: power cut under a write"),
     (Blow::ProcessKill, "blow: process killed"),
@@ -48,6 +55,8 @@ const NAMES: [(Blow, &str); 12] = [
     (Blow::HandOver, "blow: hand-over"),
     (Blow::BlackOut, "blow: black-out"),
     (Blow::Rot, "blow: rot"),
+    (Blow::CrashOfSome, "blow: crash of some"),
+    (Blow::RollingRestart, "blow: rolling restart"),
 ];
 
 /// One node and what may happen to it.
@@ -148,7 +157,11 @@ impl Strike {
             }
             Blow::FailedSync => {
                 let after = self.dice.within(0..=20);
-                self.node.seat.disk().log.fail_sync(after);
+                let log = self.node.seat.disk().log;
+                match self.dice.chance(700) {
+                    true => log.fail_sync(after),
+                    false => log.fail_write(after, self.dice.within(0..=8) as usize, ErrorKind::Other),
+                }
                 self.wait_for_death().await;
                 // Whether it struck or not: a process that met it is over.
                 self.kill().await;
@@ -191,6 +204,8 @@ impl Strike {
                 let others = struck.iter().filter(|node| !Arc::ptr_eq(node, &self.node));
                 others.for_each(|node| node.busy.store(false, Ordering::Relaxed));
             }
+            Blow::CrashOfSome => self.crash_of_some().await,
+            Blow::RollingRestart => self.rolling_restart().await,
         }
     }
 
@@ -240,6 +255,71 @@ impl Strike {
             cut.iter().for_each(|(from, to)| self.setting.network.mend(*from, *to));
             tokio::time::sleep(mended).await;
         }
+    }
+
+    /// Any subset of the nodes goes down at one instant: of each the power fails, or the process is killed.
+    /// Each comes back by itself.
+    async fn crash_of_some(&mut self) {
+        let mut struck = vec![Arc::clone(&self.node)];
+        for node in &self.nodes {
+            if self.dice.chance(500) && !node.busy.swap(true, Ordering::Relaxed) {
+                struck.push(Arc::clone(node));
+            }
+        }
+        if struck.len() > 1 && struck.len() < self.nodes.len() {
+            mark("some nodes down at once, and not all");
+        }
+        let world = &self.setting.world;
+        for node in &struck {
+            let disk = node.seat.disk();
+            let left = match self.dice.chance(700) {
+                true => disk.after_power_cut(world, self.dice.any()),
+                false => disk.after_kill(world),
+            };
+            end(node, left);
+        }
+        let mut back: Vec<(Duration, &Arc<Struck>)> =
+            struck.iter().map(|node| (down_time(&mut self.dice), node)).collect();
+        back.sort_by_key(|(after, _)| *after);
+        let mut waited = Duration::ZERO;
+        for (after, node) in back {
+            tokio::time::sleep(after - waited).await;
+            waited = after;
+            Handle::current().restart(node.machine);
+            if !Arc::ptr_eq(node, &self.node) {
+                node.busy.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// All nodes, one after the other: each is told to stop, or killed, and serves again before the next.
+    async fn rolling_restart(&mut self) {
+        let nodes = self.nodes.clone();
+        for node in nodes {
+            let own = Arc::ptr_eq(&node, &self.node);
+            if !own && node.busy.swap(true, Ordering::Relaxed) {
+                continue;
+            }
+            if self.dice.chance(700) {
+                let stopped = tokio::time::timeout(ORDERLY_MAX, node.seat.stop()).await;
+                mark(if stopped.is_ok() { "node stopped in order" } else { "node did not stop in time" });
+            }
+            self.setting.trace.tell(node.seat.column, Tone::Blow, format_args!("restarts in turn"));
+            end(&node, node.seat.disk().after_kill(&self.setting.world));
+            tokio::time::sleep(down_time(&mut self.dice)).await;
+            Handle::current().restart(node.machine);
+            let rotten = node.seat.is_rotten();
+            let serves_max = if rotten { ROTTEN_MAX } else { SERVES_MAX };
+            let serves = tokio::time::timeout(serves_max, node.seat.serves()).await;
+            if serves.is_err() && !rotten {
+                let what = format!("{} does not serve {serves_max:?} after its restart", node.seat.name);
+                self.setting.referee.fail(what);
+            }
+            if !own {
+                node.busy.store(false, Ordering::Relaxed);
+            }
+        }
+        mark("all nodes restarted in turn");
     }
 }
 

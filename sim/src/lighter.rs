@@ -36,6 +36,8 @@ pub enum Fault {
     HandOver,
     BlackOut,
     Rot,
+    CrashOfSome,
+    RollingRestart,
     /// Partitions of other shapes than around one node, and those that flap
     Shapes,
     /// RocksDB itself under the nodes
@@ -59,6 +61,8 @@ impl Fault {
             Fault::HandOver => Blow::HandOver,
             Fault::BlackOut => Blow::BlackOut,
             Fault::Rot => Blow::Rot,
+            Fault::CrashOfSome => Blow::CrashOfSome,
+            Fault::RollingRestart => Blow::RollingRestart,
         })
     }
 

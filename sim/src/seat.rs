@@ -28,6 +28,8 @@ use crate::timeline::{Place, Tone};
 use crate::trace::Trace;
 use crate::world::{ENTRY_BYTES_MAX, Lie, World};
 
+/// How often it is looked whether a process serves.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How much slower a run of the log is that stalls.
 const STALL_FACTOR: u32 = 100;
 
@@ -154,8 +156,8 @@ impl Seat {
         lock(&self.disk).clone()
     }
 
-    /// Changes a byte of its log, somewhere in what was ever written: not in the zeros between runs and
-    /// in segments that wait to be used, which nobody would miss.
+    /// Changes a byte of its log, or makes its sector unreadable, somewhere in what was ever written: not in
+    /// the zeros between runs and in segments that wait to be used, which nobody would miss.
     pub fn rot(&self, dice: &mut Dice) {
         let log = self.disk().log;
         let mut names = log.list().unwrap_or_default();
@@ -170,8 +172,14 @@ impl Seat {
         }
         let name = dice.pick(&names).clone();
         let (offset, mask) = (*dice.pick(&written(&name)), dice.within(1..=255) as u8);
-        let struck = log.rot(&name, offset, mask);
-        self.tell(Tone::Blow, format_args!("rots {name} at {offset}: {struck}"));
+        if dice.chance(300) {
+            mark("sector unreadable");
+            let struck = log.make_unreadable(&name, offset);
+            self.tell(Tone::Blow, format_args!("{name} cannot be read at {offset}: {struck}"));
+        } else {
+            let struck = log.rot(&name, offset, mask);
+            self.tell(Tone::Blow, format_args!("rots {name} at {offset}: {struck}"));
+        }
         self.rotten.store(true, Ordering::Relaxed);
     }
 
@@ -187,6 +195,18 @@ impl Seat {
         lock(&self.node).clone()
     }
 
+    /// Waits until its process serves.
+    pub async fn serves(&self) {
+        while self.node().is_none() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Whether its log has rotted, so that it may do without some groups, or not start at all.
+    pub fn is_rotten(&self) -> bool {
+        self.rotten.load(Ordering::Relaxed)
+    }
+
     /// Who leads its groups, as far as it knows and but for itself.
     pub fn leaders(&self) -> Vec<NodeId> {
         let Some(node) = self.node() else { return Vec::new() };
@@ -194,6 +214,19 @@ impl Seat {
         let leading = cluster.groups().keys().filter_map(|group| cluster.leading(*group)).collect::<Vec<_>>();
         let others = leading.into_iter().map(|leading| leading.node).filter(|leader| *leader != self.id);
         others.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// It is told to stop, as a process is: it hands its leads over, flushes, and ends its groups.
+    pub async fn stop(&self) {
+        let Some(node) = self.node() else { return };
+        // From now on its groups end because they are told to.
+        self.dying.store(true, Ordering::Relaxed);
+        node.leave().await;
+        for group in node.cluster().groups().values() {
+            // Only so that the next start has less to replay.
+            let _ = group.flush(false).await;
+            let _ = group.shutdown().await;
+        }
     }
 
     /// Its process: runs until it is killed.

@@ -31,7 +31,7 @@ const LAST_EVENTS: usize = 25;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
-const MARKS: [&str; 61] = [
+const MARKS: [&str; 66] = [
     "a full log took no command",
     "applied",
     "replayed",
@@ -63,6 +63,8 @@ const MARKS: [&str; 61] = [
     "hold: captured beyond it",
     "hold: over several wallets",
     "hold: timed out",
+    "all nodes restarted in turn",
+    "node stopped in order",
     "partition: around a node",
     "partition: bridge",
     "partition: flaps",
@@ -71,8 +73,10 @@ const MARKS: [&str; 61] = [
     "partition: one way",
     "partition: ring",
     "rows in RocksDB",
+    "some nodes down at once, and not all",
     "blow: black-out",
     "blow: clock jump",
+    "blow: crash of some",
     "blow: failed sync",
     "blow: flush",
     "blow: full disk",
@@ -80,6 +84,7 @@ const MARKS: [&str; 61] = [
     "blow: partition",
     "blow: pause",
     "blow: power cut under a write",
+    "blow: rolling restart",
     "call handed on",
     "digests compared",
     "entry stamped ahead refused",

@@ -126,7 +126,7 @@ pub enum Blow {
     PowerCutUnderWrite,
     /// The process is killed; the machine stays on.
     ProcessKill,
-    /// A sync of the log fails, and the process ends by itself.
+    /// A sync of the log fails, or a write, and the process ends by itself.
     FailedSync,
     /// The disk has no room for another segment of the log for a while.
     FullDisk,
@@ -142,9 +142,13 @@ pub enum Blow {
     HandOver,
     /// The power fails everywhere.
     BlackOut,
-    /// The power fails, and a byte of the log is another one afterwards. It strikes one node of a world
-    /// at most: nobody replaces it.
+    /// The power fails, and a byte of the log is another one afterwards, or a sector cannot be read. It
+    /// strikes one node of a world at most: nobody replaces it.
     Rot,
+    /// Some nodes, any subset, go down at one instant, by power or by process.
+    CrashOfSome,
+    /// All nodes are restarted, one after the other.
+    RollingRestart,
 }
 
 impl World {
@@ -231,6 +235,12 @@ impl World {
             5.. if dice.chance(400) => 5,
             _ => 3,
         };
+        if !world.blows.is_empty() && dice.chance(300) {
+            world.blows.push((2, Blow::CrashOfSome));
+        }
+        if !world.blows.is_empty() && dice.chance(300) {
+            world.blows.push((1, Blow::RollingRestart));
+        }
         if dice.chance(600) {
             world.partitions = PartitionWorld::drawn(dice);
         }
