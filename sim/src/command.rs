@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use purser_node::simulation::Bug;
 
 use crate::lighter::Lighter;
+use crate::meta;
 use crate::mutants::{self, Hunt};
 use crate::run::{self, Options};
 use crate::sweep::{self, Outcome, Sweep};
@@ -29,7 +30,7 @@ enum Command {
     Run(RunArgs),
     /// Run many seeds, each in a process of its own
     Sweep(SweepArgs),
-    /// Run seeds twice, and compare the traces
+    /// Run seeds twice, and as many more as every kind of world takes, and compare the traces
     Meta(SeedArgs),
     /// Look for the lightest world in which a seed still breaks a promise
     Shrink(ShrinkArgs),
@@ -138,7 +139,7 @@ pub fn main() -> ExitCode {
             let summary = args.summary.map_or_else(sweep::summary_beside_program, Ok);
             summary.and_then(|summary| sweep::sweep(args.seeds.sweep(), &args.regressions, &summary))
         }
-        Command::Meta(args) => sweep::meta(&args.sweep()),
+        Command::Meta(args) => meta::meta(&args.sweep()),
         Command::Shrink(args) => sweep::shrink(args.seed, args.plant, Duration::from_secs(args.timeout)),
         Command::Mutants(args) => mutants::hunt(&args.hunt()),
     };

@@ -297,29 +297,8 @@ fn missed(seeds: usize, simulated_ms: u64, counts: &BTreeMap<String, u64>) -> Ve
     too_little.chain(unmet.map(|mark| format!("never met: {mark}"))).collect()
 }
 
-/// Runs each seed twice, in two processes. True if the traces are the same.
-pub fn meta(sweep: &Sweep) -> anyhow::Result<bool> {
-    let twice =
-        Sweep { seeds: sweep.seeds.iter().flat_map(|seed| [*seed, *seed]).collect(), ..sweep.clone() };
-    let outcomes = each(&twice, |_, _| {})?;
-    let mut firsts: BTreeMap<u64, Outcome> = BTreeMap::new();
-    let mut differing = 0;
-    for outcome in outcomes {
-        match firsts.get(&outcome.seed) {
-            None => drop(firsts.insert(outcome.seed, outcome)),
-            Some(first) if *first == outcome && !outcome.trace.is_empty() => {}
-            Some(first) => {
-                differing += 1;
-                eprintln!("seed {}: two runs, two traces\n   {first:?}\n   {outcome:?}", outcome.seed);
-            }
-        }
-    }
-    println!("{} seeds run twice, {differing} with two traces", sweep.seeds.len());
-    Ok(differing == 0)
-}
-
 /// Runs all seeds, several at once; gives the outcomes in the order of the seeds.
-fn each(sweep: &Sweep, seen: impl Fn(&ProgressBar, &Outcome) + Sync) -> anyhow::Result<Vec<Outcome>> {
+pub fn each(sweep: &Sweep, seen: impl Fn(&ProgressBar, &Outcome) + Sync) -> anyhow::Result<Vec<Outcome>> {
     let program = std::env::current_exe()?;
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {per_sec}, {eta} left  {msg}")?;
     let bar = ProgressBar::new(sweep.seeds.len() as u64).with_style(style);
