@@ -30,6 +30,8 @@ bugs! {
     VoteAcknowledgedBeforeSync,
     /// The log answers a write when it is queued.
     AnsweredWhenQueued,
+    /// The callbacks of two appends to the log are called in each other's place: the later one's first.
+    CallbacksOutOfOrder,
     /// The log does not sync its directory.
     DirectoryNotSynced,
     /// The log is purged up to rows that are not on the disk yet.
@@ -44,6 +46,8 @@ bugs! {
     SnapshotUsedBeforeFlush,
     /// A leader reads without asking whether it still leads.
     ReadWithoutQuorum,
+    /// A node takes for a shard's leader the one before the last change that it saw.
+    StaleShardMap,
     /// The answers to the first two commands of an entry are swapped.
     AnswersSwapped,
     /// Apply looks at the clock.

@@ -179,6 +179,9 @@ async fn tell(setting: Arc<Setting>) -> Evidence {
         settled.push(client);
     }
     let reader = &settled[0];
+    let serving = nodes.iter().filter(|node| node.seat.node().is_some());
+    let serving: Vec<_> = serving.map(|node| (node.seat.id, node.seat.name.clone())).collect();
+    reader.ask_each_of(&serving).await;
     let_sweeps_come(reader, &setting).await;
     let mut last = vec![read_all(reader, &setting).await];
     setting.trace.tell(Place::World, Tone::Blow, format_args!("the power fails everywhere"));

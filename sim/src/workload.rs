@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use purser_node::cluster::{NodeId, ShardMap};
 use purser_node::peer::Transport;
+use purser_proto::v1;
 
 use crate::call::Request;
 use crate::dice::Dice;
@@ -39,6 +40,8 @@ const PATIENCE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100).
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 const LAST_ATTEMPTS_MAX: usize = 60;
 const LAST_PAUSE: Duration = Duration::from_millis(200);
+/// How many attempts the end makes at one node, which has to find whoever leads.
+const ONE_NODE_ATTEMPTS_MAX: usize = 12;
 
 /// What all callers share.
 pub struct Callers {
@@ -229,6 +232,31 @@ impl Client {
             turns += 1;
             if turns >= LAST_ATTEMPTS_MAX {
                 self.give_up(request).await;
+            }
+            tokio::time::sleep(LAST_PAUSE).await;
+        }
+    }
+
+    /// Has each of these nodes answer about each customer, whoever leads: to be called when nothing fails any
+    /// more.
+    pub async fn ask_each_of(&self, nodes: &[(NodeId, String)]) {
+        for (node, name) in nodes {
+            for customer in 0..self.callers.setting.world.customers {
+                let customer = format!("customer-{customer}");
+                let request = v1::GetBalanceRequest { customer, ..Default::default() };
+                self.ask_one(*node, name, &Request::GetBalance(request)).await;
+            }
+        }
+    }
+
+    async fn ask_one(&self, node: NodeId, name: &str, request: &Request) {
+        let mut turns = 0;
+        while self.attempt(node, true, request, LAST_PATIENCE).await.is_unknown() {
+            turns += 1;
+            if turns >= ONE_NODE_ATTEMPTS_MAX && now() >= self.callers.setting.patience_ends() {
+                let what = format!("nothing fails any more, and {name} has no answer to {request:?}");
+                self.callers.setting.referee.fail(what);
+                std::future::pending::<()>().await;
             }
             tokio::time::sleep(LAST_PAUSE).await;
         }

@@ -34,6 +34,9 @@ pub struct Cluster {
     groups: RwLock<Arc<Groups>>,
     /// The replicas here that cannot be served, and why.
     broken: Mutex<BTreeMap<GroupId, String>>,
+    /// Who led before, and who leads: for a bug that the simulation plants.
+    #[cfg(madsim)]
+    leaders_seen: Mutex<BTreeMap<GroupId, (NodeId, NodeId)>>,
 }
 
 impl Cluster {
@@ -47,6 +50,8 @@ impl Cluster {
             moved: Mutex::default(),
             groups: RwLock::default(),
             broken: Mutex::default(),
+            #[cfg(madsim)]
+            leaders_seen: Mutex::default(),
         }
     }
 
@@ -108,7 +113,22 @@ impl Cluster {
     /// Who leads a group, as far as the replica here knows.
     pub fn leading(&self, group: GroupId) -> Option<LeadingNode> {
         let leading = self.group(group)?.leading()?;
-        Some(LeadingNode { node: self.node_of(group, leading.replica)?, term: leading.term })
+        let node = self.node_of(group, leading.replica)?;
+        #[cfg(madsim)]
+        let node = self.or_the_one_before(group, node);
+        Some(LeadingNode { node, term: leading.term })
+    }
+
+    /// The leader, or the one before where that bug is planted.
+    #[cfg(madsim)]
+    fn or_the_one_before(&self, group: GroupId, node: NodeId) -> NodeId {
+        use crate::simulation::{self, Bug};
+        let mut seen = self.leaders_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, last) = seen.entry(group).or_insert((node, node));
+        if *last != node {
+            (*before, *last) = (*last, node);
+        }
+        if simulation::has(Bug::StaleShardMap) { *before } else { node }
     }
 
     /// Takes over what the meta group's replica here has applied since the last time. Returns whether
