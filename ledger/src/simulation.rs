@@ -30,8 +30,6 @@ bugs! {
     VoteAcknowledgedBeforeSync,
     /// The log answers a write when it is queued.
     AnsweredWhenQueued,
-    /// The callbacks of two appends to the log are called in each other's place: the later one's first.
-    CallbacksOutOfOrder,
     /// The log does not sync its directory.
     DirectoryNotSynced,
     /// The log is purged up to rows that are not on the disk yet.

@@ -15,7 +15,6 @@ use super::options::LogOptions;
 use super::run::{BLOCK_BYTES, run_overhead_bytes};
 use super::types::{GroupId, Op};
 use super::view::View;
-use crate::simulation::{self, Bug};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -255,12 +254,9 @@ impl LogDriver {
         Step::Worked
     }
 
-    fn complete(&mut self, mut batch: Vec<Submission>) {
+    fn complete(&mut self, batch: Vec<Submission>) {
         {
             let mut state = self.shared.state();
-            if simulation::has(Bug::CallbacksOutOfOrder) {
-                swap_callbacks(&mut batch, &mut state.queue);
-            }
             for submission in &batch {
                 state.queue_bytes -= submission.bytes;
                 for (op, epoch) in &submission.ops {
@@ -338,16 +334,6 @@ impl LogDriver {
         state.oldest_segment = self.core.oldest_segment();
         // There is always a segment ready ahead, unless the disk has no room for one.
         state.short_of_room = state.core.ready_bytes < u64::from(self.shared.options.segment_bytes);
-    }
-}
-
-/// Swaps the callbacks of the last append of a run and the next one: a bug that the simulation plants.
-fn swap_callbacks(batch: &mut [Submission], queue: &mut VecDeque<Submission>) {
-    let appends =
-        |submission: &&mut Submission| submission.ops.iter().any(|(op, _)| matches!(op, Op::Append { .. }));
-    let last = batch.iter_mut().rev().find(appends);
-    if let (Some(last), Some(next)) = (last, queue.iter_mut().find(appends)) {
-        std::mem::swap(&mut last.done, &mut next.done);
     }
 }
 
