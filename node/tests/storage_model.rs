@@ -105,7 +105,8 @@ fn compare(store: &impl Store, rows: &Rows) {
 
 fn go_through(store: &ShardStore, steps: Vec<Step>) {
     let mut rows = Rows::new();
-    let (mut views, mut marks): (Vec<(ShardView, Rows)>, Vec<(ShardMark, Rows)>) = Default::default();
+    let mut views: Vec<(ShardView, Rows)> = Vec::new();
+    let mut marks: Vec<(ShardMark, Rows)> = Vec::new();
     for (write, step) in steps.into_iter().enumerate() {
         match step {
             Step::Write(changes) => {
@@ -146,7 +147,11 @@ fn go_through(store: &ShardStore, steps: Vec<Step>) {
 fn runs(cases: u32, run: impl Fn(Vec<Step>)) {
     let steps = prop::collection::vec(step(), 1..60);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    TestRunner::new(config).run(&steps, |steps| Ok(run(steps))).unwrap_or_else(|error| panic!("{error}"));
+    let ran = TestRunner::new(config).run(&steps, |steps| {
+        run(steps);
+        Ok(())
+    });
+    ran.unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]

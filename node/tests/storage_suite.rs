@@ -390,7 +390,10 @@ struct Side {
 }
 
 /// What can be seen of a shard or a view.
-type Seen = (Option<Vec<u8>>, Vec<(Vec<u8>, Vec<u8>)>);
+type Seen = (Option<Vec<u8>>, Rows);
+
+/// Keys and rows, in the order in which they were shown.
+type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 const SHARDS: u16 = 2;
 
@@ -515,7 +518,7 @@ impl Drawn {
 }
 
 /// Takes a step; what it shows.
-fn take(side: Side, step: &Step) -> (Side, Vec<(Vec<u8>, Vec<u8>)>) {
+fn take(side: Side, step: &Step) -> (Side, Rows) {
     let mut side = side;
     let mut shown = Vec::new();
     match step {

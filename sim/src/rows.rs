@@ -3,11 +3,11 @@
 //!
 //! RocksDB has threads and files of its own, which the simulation does not rule. So that a seed is one
 //! run all the same:
-//! - it flushes by a call that waits, and never by itself: memtables are larger than the log lets a
-//!   group grow before it is flushed;
+//! - layers of rows that are full go to disk by a call that waits, never on a thread of their own; they
+//!   are small, so that they fill;
 //! - it compacts nothing by itself;
 //! - a crash is a copy of the directory as it is at that instant, and the next process opens the copy:
-//!   closing the store of the one that was killed flushes, and must change nothing that anybody sees.
+//!   whatever the store of the one that was killed still does must change nothing that anybody sees.
 //!
 //! What it keeps is what was flushed, as with the image: unsynced parts of its files are not lost here.
 //! All directories of a process are under one that its number names, so that whoever started it can
@@ -23,10 +23,8 @@ use purser_node::storage::{MemoryImage, OpenError, StateStore, StoreOptions};
 
 /// A block cache that small worlds outgrow: blocks are read again, as they are in large ones.
 const BLOCK_CACHE_BYTES: usize = 1024 * 1024;
-/// More than the log lets a group grow (a segment, 1 MiB) before it has it flushed.
-const MEMTABLE_BYTES: usize = 8 * 1024 * 1024;
-/// More than all shards of a node fill.
-const MEMTABLES_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// A layer of rows: some hundred commands fill it.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The directories of one run.
 #[derive(Debug)]
@@ -144,8 +142,7 @@ impl RocksDirectory {
     fn options(&self, node: &str) -> StoreOptions {
         StoreOptions {
             block_cache_bytes: BLOCK_CACHE_BYTES,
-            memtables_bytes_max: MEMTABLES_BYTES_MAX,
-            memtable_bytes: MEMTABLE_BYTES,
+            buffer_bytes_max: BUFFER_BYTES,
             compacts_by_itself: false,
             ..StoreOptions::new(node.to_owned())
         }
@@ -185,7 +182,7 @@ mod tests {
     use purser_node::storage::Generation;
 
     #[test]
-    fn a_crash_of_rocksdb_keeps_what_was_flushed_whatever_its_closing_flushes() {
+    fn a_crash_of_rocksdb_keeps_what_was_flushed_whatever_its_closing_does() {
         let scratch = Scratch::new();
         let rows = Rows::new(Some(&scratch));
         let store = rows.open("n1").expect("opens").shard(3, Generation::FIRST).expect("opens");
