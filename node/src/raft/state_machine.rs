@@ -25,6 +25,7 @@ use super::machine::{Machine, Outcome};
 use super::snapshot::{SnapshotBuilder, SnapshotData, applied_of};
 use super::types::{Command, LogId, Membership, Runtime, SnapshotMeta, TypeConfig};
 use crate::log::{GroupId, Op, Slot};
+use crate::simulation::{self, Bug};
 use crate::storage::{NewGeneration, ShardStore, ShardView, StorageError};
 
 type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotData>;
@@ -223,7 +224,10 @@ impl StateMachine {
         self.applied = applied;
         self.digests.begin_at(checkpoint(&self.applied));
         // All of it is on disk: there is nothing to wait for.
-        let view = self.store.flush_to(&self.store.mark()).map_err(io::Error::other)?;
+        let view = match simulation::has(Bug::SnapshotUsedBeforeFlush) {
+            true => self.store.view(),
+            false => self.store.flush_to(&self.store.mark()).map_err(io::Error::other)?,
+        };
         let durable = Durable { meta: meta.clone(), view: Arc::new(view) };
         durable.keep(&self.durable);
         Ok(())
