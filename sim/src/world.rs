@@ -250,8 +250,8 @@ impl World {
         world
     }
 
-    /// Rows are in RocksDB from now on. It flushes when it is told to, which is a blow where it was done
-    /// after so many writes.
+    /// Rows are in RocksDB from now on. It does not flush after so many writes: where that was so, flushes
+    /// are blows.
     pub fn put_on_rocksdb(&mut self) {
         self.disk.rocksdb = true;
         let flushes = self.disk.flush_after_writes.take().is_some();
