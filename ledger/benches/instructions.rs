@@ -33,8 +33,8 @@ const APPLY_THREE_DRAWS_MAX: u64 = 4_325_500;
 const APPLY_REPLAYS_MAX: u64 = 2_810_500;
 /// With 100 open holds in each wallet: no more than without.
 const APPLY_BESIDE_HOLDS_MAX: u64 = APPLY_MAX;
-const APPLY_HOLDS_MAX: u64 = 5_665_000;
-const APPLY_CAPTURES_MAX: u64 = 8_511_000;
+const APPLY_HOLDS_MAX: u64 = 4_818_000;
+const APPLY_CAPTURES_MAX: u64 = 6_708_000;
 const ENCODE_MAX: u64 = 129_200;
 /// Open holds in each wallet, where there are some.
 const HOLDS_EACH: usize = 100;
