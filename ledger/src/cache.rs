@@ -2,6 +2,8 @@
 //! last applied batch left in the rows, and a replica that fails to commit a batch stops, cache and
 //! all. What is in it changes nothing but speed.
 //!
+//! Wallets are moved between the cache and each batch: so they are boxed.
+//!
 //! Two generations bound it: when the young one is full it becomes the old one, and what was in the
 //! old one and not asked for since is gone.
 
@@ -15,8 +17,8 @@ use crate::rows::wallet::Wallet;
 /// Decoded wallets by `W` key.
 #[derive(Debug)]
 pub struct WalletCache {
-    young: HashMap<Key, Wallet, Xxh3Builder>,
-    old: HashMap<Key, Wallet, Xxh3Builder>,
+    young: HashMap<Key, Box<Wallet>, Xxh3Builder>,
+    old: HashMap<Key, Box<Wallet>, Xxh3Builder>,
     generation_wallets_max: usize,
 }
 
@@ -31,12 +33,12 @@ impl WalletCache {
     }
 
     /// Takes a wallet out, to work on it.
-    pub(crate) fn take(&mut self, key: &[u8]) -> Option<(Key, Wallet)> {
+    pub(crate) fn take(&mut self, key: &[u8]) -> Option<(Key, Box<Wallet>)> {
         self.young.remove_entry(key).or_else(|| self.old.remove_entry(key))
     }
 
     /// Puts a wallet in as it is committed.
-    pub(crate) fn put(&mut self, key: Key, wallet: Wallet) {
+    pub(crate) fn put(&mut self, key: Key, wallet: Box<Wallet>) {
         if self.young.len() >= self.generation_wallets_max {
             self.old = std::mem::take(&mut self.young);
         }

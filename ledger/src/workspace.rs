@@ -42,7 +42,7 @@ impl<E: Into<LocalDamage>> From<E> for Stop {
 pub struct WalletAt(usize);
 
 struct Slot {
-    wallet: Wallet,
+    wallet: Box<Wallet>,
     /// Differs from its row.
     dirty: bool,
     /// Saved for roll-back since the last checkpoint.
@@ -98,7 +98,7 @@ impl<'s, S: Store + ?Sized> Workspace<'s, S> {
             match before {
                 Some(wallet) => {
                     let slot = &mut self.wallets[place];
-                    slot.wallet = wallet;
+                    *slot.wallet = wallet;
                     slot.saved = false;
                 }
                 // A wallet created since then is the newest one.
@@ -188,7 +188,7 @@ impl<'s, S: Store + ?Sized> Workspace<'s, S> {
             return Ok(());
         }
         let wallet = decode_wallet(row)?;
-        self.wallets.insert(key, Slot { wallet, dirty: false, saved: false });
+        self.wallets.insert(key, Slot { wallet: Box::new(wallet), dirty: false, saved: false });
         Ok(())
     }
 
@@ -217,7 +217,7 @@ impl<'s, S: Store + ?Sized> Workspace<'s, S> {
             return Ok(Some(WalletAt(place)));
         }
         let Some(row) = self.store.get(key)? else { return Ok(None) };
-        let slot = Slot { wallet: decode_wallet(&row)?, dirty: false, saved: false };
+        let slot = Slot { wallet: Box::new(decode_wallet(&row)?), dirty: false, saved: false };
         Ok(Some(WalletAt(self.wallets.insert_full(key.to_vec(), slot).0)))
     }
 
@@ -242,7 +242,7 @@ impl<'s, S: Store + ?Sized> Workspace<'s, S> {
         let slot = &mut self.wallets[at.0];
         if !slot.saved {
             slot.saved = true;
-            self.saved.push((at.0, Some(slot.wallet.clone())));
+            self.saved.push((at.0, Some(Wallet::clone(&slot.wallet))));
         }
         slot.dirty = true;
         &mut slot.wallet
@@ -250,7 +250,8 @@ impl<'s, S: Store + ?Sized> Workspace<'s, S> {
 
     /// Brings a wallet to hand that is not, as one that was changed.
     pub fn create_wallet(&mut self, key: Key, wallet: Wallet) -> WalletAt {
-        let (place, _) = self.wallets.insert_full(key, Slot { wallet, dirty: true, saved: true });
+        let (place, _) =
+            self.wallets.insert_full(key, Slot { wallet: Box::new(wallet), dirty: true, saved: true });
         self.saved.push((place, None));
         WalletAt(place)
     }

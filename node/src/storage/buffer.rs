@@ -101,7 +101,9 @@ impl State {
     fn freeze(&mut self, share: &Share) {
         if self.active_writes > 0 {
             self.active_writes = 0;
-            let full = std::mem::replace(&mut self.active, Layer::new(share.chunks()));
+            // The next one will hold about as many rows: finding places anew while it grows costs more.
+            let rows = self.active.read().len();
+            let full = std::mem::replace(&mut self.active, Layer::new(share.chunks(), rows));
             self.frozen.push_back(full);
         }
     }
@@ -128,7 +130,7 @@ impl Buffer {
         let state = State {
             writes: WriteNo(0),
             active_writes: 0,
-            active: Layer::new(share.chunks()),
+            active: Layer::new(share.chunks(), 0),
             frozen: VecDeque::new(),
             views: LiveViews::default(),
         };

@@ -32,9 +32,10 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// An empty one.
-    pub fn new(chunks: &Arc<Chunks>) -> Arc<Layer> {
-        Arc::new(Layer { rows: RwLock::new(Rows::new(Arc::clone(chunks))), durable: OnceLock::new() })
+    /// An empty one, with room for so many rows.
+    pub fn new(chunks: &Arc<Chunks>, rows: usize) -> Arc<Layer> {
+        let rows = RwLock::new(Rows::new(Arc::clone(chunks), rows));
+        Arc::new(Layer { rows, durable: OnceLock::new() })
     }
 
     pub fn read(&self) -> RwLockReadGuard<'_, Rows> {
@@ -85,13 +86,18 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    fn new(chunks: Arc<Chunks>) -> Rows {
+    fn new(chunks: Arc<Chunks>, rows: usize) -> Rows {
         Rows {
             arena: Arena::new(chunks),
-            slots: Vec::new(),
-            points: HashTable::new(),
+            slots: Vec::with_capacity(rows),
+            points: HashTable::with_capacity(rows),
             ordered: BTreeMap::new(),
         }
+    }
+
+    /// How many rows it has.
+    pub fn len(&self) -> usize {
+        self.slots.len()
     }
 
     fn find(&self, key: &[u8]) -> Option<u32> {
