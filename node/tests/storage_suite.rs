@@ -364,6 +364,23 @@ fn a_mark_shows_what_was_written_before_it_though_more_is_on_disk_by_then() {
 }
 
 #[test]
+fn rows_wait_for_their_files_to_be_merged_where_there_are_too_many() {
+    let directory = TempDir::new().expect("a directory");
+    let options = StoreOptions { compacts_by_itself: false, ..StoreOptions::new("cluster-1/node-1") };
+    let state = StateStore::open(directory.path(), options).expect("opens");
+    let store = state.shard(7, Generation::FIRST).expect("opens");
+    let mut runs = Vec::new();
+    for number in 0..34u8 {
+        put(&store, &[b'W', number], b"a row", &[number]);
+        store.flush().expect("flushed");
+        runs.push(store.stats().runs);
+    }
+    // 32 runs are there when the 33rd comes: they are merged into one before it.
+    assert_eq!((runs[0], runs[31], runs[32], runs[33]), (1, 32, 2, 3));
+    assert_eq!(keys(&store, b"W", b"X").len(), 34);
+}
+
+#[test]
 fn files_that_were_not_taken_in_before_the_end_are_gone_after_a_start() {
     let place = Place::rocksdb();
     let store = place.shard();

@@ -58,6 +58,8 @@ pub struct ShardStats {
     pub buffer_bytes: u64,
     /// Bytes of its files.
     pub file_bytes: u64,
+    /// Its sorted runs on disk: a look-up asks all of them.
+    pub runs: u64,
     /// RocksDB's estimate of how many rows there are.
     pub rows_estimated: u64,
     /// Flushes that somebody waited for.

@@ -11,7 +11,7 @@ use rocksdb::{
 };
 use self_cell::self_cell;
 
-use super::{Db, RUNS_STOP, Rocks};
+use super::{Db, LEVELS, RUNS_STOP, Rocks};
 use crate::storage::error::StorageError;
 use crate::storage::shard::{Generation, ShardStats};
 
@@ -78,11 +78,22 @@ impl Family {
     /// RocksDB holds writers up where there are too many sorted runs, but not those who bring files:
     /// they merge the runs first.
     fn wait_for_compaction(&self) {
-        let runs = self.number("rocksdb.num-files-at-level0");
+        let runs = self.runs();
         if runs >= RUNS_STOP {
             tracing::warn!(runs, "compaction is behind: rows wait for it on their way to disk");
             self.compact();
         }
+    }
+
+    /// How many sorted runs there are: each file of level 0, and each level below it that has any.
+    fn runs(&self) -> u64 {
+        // RocksDB tells these as text.
+        let files = |level: i32| {
+            let told =
+                self.db().property_value_cf(self.column(), &format!("rocksdb.num-files-at-level{level}"));
+            told.ok().flatten().and_then(|files| files.parse::<u64>().ok()).unwrap_or(0)
+        };
+        files(0) + (1..LEVELS).map(|level| files(level).min(1)).sum::<u64>()
     }
 
     fn number(&self, property: &str) -> u64 {
@@ -119,6 +130,7 @@ impl Family {
         ShardStats {
             file_bytes: self.number("rocksdb.total-sst-files-size"),
             rows_estimated: self.number("rocksdb.estimate-num-keys"),
+            runs: self.runs(),
             ..ShardStats::default()
         }
     }

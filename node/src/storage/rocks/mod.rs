@@ -49,6 +49,8 @@ const INFO_LOGS_MAX: usize = 4;
 /// rewriting them level by level costs as much as applying: with universal compaction flushes and
 /// compactions took 3.3 us of CPU a debit instead of 8.2, and space twice what is live in between.
 const RUNS_MAX: i32 = 8;
+/// RocksDB's default.
+const LEVELS: i32 = 7;
 /// With so many, new rows wait until they are merged: each look-up asks all of them.
 const RUNS_STOP: u64 = 32;
 /// Files are pushed to the disk bit by bit, not all at their end.
@@ -196,6 +198,7 @@ fn family_options(options: &StoreOptions, cache: &Cache, watermark_us: Arc<Atomi
     family.set_compression_type(DBCompressionType::Lz4);
     family.set_write_buffer_size(MEMTABLE_BYTES);
     family.set_compaction_style(DBCompactionStyle::Universal);
+    family.set_num_levels(LEVELS);
     family.set_level_zero_file_num_compaction_trigger(RUNS_MAX);
     family.set_disable_auto_compactions(!options.compacts_by_itself);
     family.set_paranoid_checks(true);
