@@ -364,6 +364,17 @@ fn a_mark_shows_what_was_written_before_it_though_more_is_on_disk_by_then() {
 }
 
 #[test]
+fn a_store_that_is_closed_in_peace_leaves_nothing_to_be_applied_again() {
+    let place = Place::rocksdb();
+    let store = place.shard();
+    put(&store, b"W1", b"one", b"applied 1");
+    drop(store);
+    let store = place.shard();
+    assert_eq!(store.get(b"W1"), Ok(Some(b"one".to_vec())));
+    assert_eq!(store.applied(), Ok(Some(b"applied 1".to_vec())));
+}
+
+#[test]
 fn rows_wait_for_their_files_to_be_merged_where_there_are_too_many() {
     let directory = TempDir::new().expect("a directory");
     let options = StoreOptions { compacts_by_itself: false, ..StoreOptions::new("cluster-1/node-1") };

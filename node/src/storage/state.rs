@@ -44,6 +44,22 @@ struct Parts {
     buffers: Mutex<BTreeMap<(u16, Generation), Arc<Buffer>>>,
 }
 
+/// A store that is closed in peace leaves nothing to be applied again. In the simulation it ends as a
+/// process that is killed does.
+impl Drop for Parts {
+    fn drop(&mut self) {
+        if matches!(self.flusher, Flusher::Inline) {
+            return;
+        }
+        let buffers = self.buffers.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for rows in buffers.values() {
+            if let Err(error) = rows.flush() {
+                tracing::warn!(%error, "rows are not on disk at the end: they are applied again at the next start");
+            }
+        }
+    }
+}
+
 impl std::fmt::Debug for StateStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let path = match &self.parts.engine {
