@@ -375,6 +375,25 @@ fn a_store_that_is_closed_in_peace_leaves_nothing_to_be_applied_again() {
 }
 
 #[test]
+fn nothing_of_a_write_that_panicked_gets_to_disk() {
+    let place = Place::rocksdb();
+    let store = place.shard();
+    put(&store, b"W1", b"one", b"applied 1");
+    store.flush().expect("flushed");
+    // The second key begins with no table.
+    let changes = [(&b"W1"[..], Some(&b"two"[..])), (&b"\0"[..], Some(&b"two"[..]))];
+    let written =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| store.write(changes, b"applied 2")));
+    assert!(written.is_err());
+    assert!(store.flush().is_err());
+    assert!(store.write([(&b"W1"[..], Some(&b"three"[..]))], b"applied 3").is_err());
+    drop(store);
+    let store = place.shard();
+    assert_eq!(store.get(b"W1"), Ok(Some(b"one".to_vec())));
+    assert_eq!(store.applied(), Ok(Some(b"applied 1".to_vec())));
+}
+
+#[test]
 fn rows_wait_for_their_files_to_be_merged_where_there_are_too_many() {
     let directory = TempDir::new().expect("a directory");
     let options = StoreOptions { compacts_by_itself: false, ..StoreOptions::new("cluster-1/node-1") };

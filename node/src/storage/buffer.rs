@@ -157,6 +157,7 @@ impl Buffer {
         changes: impl IntoIterator<Item = (&'c [u8], Option<&'c [u8]>)>,
         applied: Option<&[u8]>,
     ) -> Result<(), StorageError> {
+        self.refuse_cut_off()?;
         self.make_room()?;
         let full = {
             let mut state = self.state();
@@ -198,8 +199,20 @@ impl Buffer {
         Ok(())
     }
 
+    /// A write that panicked has left a part of an entry here, without its applied state: nothing of it may
+    /// get to disk.
+    fn refuse_cut_off(&self) -> Result<(), StorageError> {
+        match self.state.is_poisoned() {
+            false => Ok(()),
+            true => {
+                Err(StorageError::Failed { doing: "flushing rows", reason: "a write was cut off".to_owned() })
+            }
+        }
+    }
+
     /// Brings the oldest frozen layer to disk, if there is one. Layers go one at a time, whoever's turn it is.
     fn flush_oldest(&self, _turn: &MutexGuard<'_, ()>) -> Result<(), StorageError> {
+        self.refuse_cut_off()?;
         let Some(layer) = self.state().frozen.front().cloned() else { return Ok(()) };
         layer.read().in_order(|rows| self.family.ingest(rows))?;
         // Nothing else gets to disk while it is our turn: this shows the rows up to this layer's last.
