@@ -86,6 +86,7 @@ told_of_both!(
     rows_and_applied_state_come_back_together_after_a_flush,
     a_crash_takes_a_shard_back_to_its_last_flush,
     a_view_shows_rows_and_applied_state_of_one_instant,
+    a_view_of_the_first_rows_keeps_one_that_is_deleted_and_compacted_away,
     scans_go_both_ways_within_their_bounds_until_told_to_stop,
     shards_do_not_see_each_other,
     memos_go_with_a_compaction_an_hour_after_what_was_flushed_has_passed_their_expiry,
@@ -155,6 +156,17 @@ fn a_view_shows_rows_and_applied_state_of_one_instant(place: Place) {
     assert_eq!(view.get_many(&[b"W2", b"W1"]), Ok(vec![None, Some(b"one".to_vec())]));
     assert_eq!(view.applied(), Ok(Some(b"applied 1".to_vec())));
     assert_eq!(store.get_many(&[b"W2", b"W1"]), Ok(vec![Some(b"two".to_vec()), None]));
+}
+
+fn a_view_of_the_first_rows_keeps_one_that_is_deleted_and_compacted_away(place: Place) {
+    let store = place.shard();
+    put(&store, b"Ca", b"first", b"1");
+    store.flush().expect("flushed");
+    let view = store.view();
+    store.write([(b"Ca".as_slice(), None)], b"2").expect("written");
+    store.compact();
+    assert_eq!(view.get(b"Ca").expect("readable").as_deref(), Some(b"first".as_slice()));
+    assert_eq!(store.get(b"Ca").expect("readable"), None);
 }
 
 fn scans_go_both_ways_within_their_bounds_until_told_to_stop(place: Place) {

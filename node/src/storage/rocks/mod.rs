@@ -2,9 +2,10 @@
 //!
 //! Invariants:
 //! - One block cache for all shards.
-//! - Every column family but RocksDB's own `default` (unused) is a generation of a shard.
+//! - Every column family but RocksDB's own `default` (empty) is a generation of a shard.
 //! - Rows come in as sorted files (`Family::ingest`), never through RocksDB's own memtables or
 //!   write-ahead log.
+//! - No snapshot is taken at sequence number 0 (`leave_zero`).
 
 mod family;
 mod identity;
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle, DBCompressionType, DBWithThreadMode,
-    DataBlockIndexType, MultiThreaded, Options,
+    DataBlockIndexType, MultiThreaded, Options, WriteOptions,
 };
 
 use identity::ROWS;
@@ -93,6 +94,7 @@ impl Rocks {
         });
         let db = Db::open_cf_descriptors(&database, &rows, descriptors)
             .map_err(|error| OpenError::Damaged(error.into_string()))?;
+        leave_zero(&db)?;
         let (families, files) = (Mutex::new(families), AtomicU64::new(0));
         Ok(Arc::new(Rocks { db, options, cache, families, files, _lock: lock }))
     }
@@ -151,6 +153,21 @@ impl Rocks {
         options.set_bytes_per_sync(BYTES_PER_SYNC);
         options
     }
+}
+
+/// Has the database count a write, where it has counted none.
+///
+/// RocksDB's compactions take a snapshot at number 0 for none at all: one that sees a row's deletion drops
+/// what the snapshot sees of it. Rows that were written have higher numbers, but a file that is taken in
+/// gets number 0 where nothing there overlaps with it.
+fn leave_zero(db: &Db) -> Result<(), OpenError> {
+    if db.latest_sequence_number() > 0 {
+        return Ok(());
+    }
+    let mut options = WriteOptions::default();
+    // Lost in a crash, it is written again.
+    options.disable_wal(true);
+    db.delete_opt(b"", &options).map_err(|error| OpenError::Damaged(error.into_string()))
 }
 
 /// Removes what was not taken in before the process ended.
