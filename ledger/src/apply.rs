@@ -12,19 +12,19 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::amount::{Amount, Asset};
+use crate::amount::Amount;
 use crate::booking::Moved;
 use crate::cache::WalletCache;
-use crate::command::{Batch, ChargeType, Command, Debit, Hold, Item, Operation, Payer};
+use crate::command::{Batch, Command, Debit, Item, Operation};
 use crate::hold::{HoldAt, HoldDone};
-use crate::ids::{Customer, HoldId, OperationId, RecordId};
-use crate::rows::customer::CustomerRow;
+use crate::ids::{Customer, HoldId, OperationId};
+use crate::replay::replay;
 use crate::rows::hold::HoldState;
-use crate::rows::journal::{Movement, Record};
 use crate::rows::keys::{self, Key};
 use crate::rows::memo::{HoldMemo, Memo, Outcome};
 use crate::simulation::{self, Bug};
 use crate::store::{Changes, LocalDamage, Store};
+use crate::subject::{Subject, Touched, may_pay, named_hold, named_wallet, touched};
 use crate::time::Time;
 use crate::verdict::{
     Answer, Applied as AppliedVerdict, Denial, Effect, Posted, Reason, Reply, Verdict, WalletBalance,
@@ -191,35 +191,6 @@ fn adopt_all<S: Store + ?Sized>(
     Ok(())
 }
 
-/// The hold that a command names, and the movement that placed it if there is such a hold.
-fn named_hold(operation: &Operation<'_>) -> Option<(HoldId, RecordId)> {
-    let hold = match operation {
-        Operation::ExtendHold(extend) => extend.hold,
-        Operation::Capture(capture) => capture.hold,
-        Operation::Release(release) => release.hold,
-        _ => return None,
-    };
-    Some((hold, hold.placed_by(0)?))
-}
-
-fn named_wallet<'a>(operation: &Operation<'a>) -> Option<&'a str> {
-    match operation {
-        Operation::Debit(Debit { payer: Payer::Wallet(wallet), .. })
-        | Operation::Hold(Hold { payer: Payer::Wallet(wallet), .. }) => Some(wallet),
-        Operation::Debit(_) | Operation::Hold(_) => None,
-        Operation::ExtendHold(_) | Operation::Capture(_) | Operation::Release(_) => None,
-        Operation::Refund(_) => None,
-        Operation::UpdateWallet(update) => Some(update.wallet),
-        Operation::CloseWallet(close) => Some(close.wallet),
-        Operation::EndGrant(end) => Some(end.wallet),
-        Operation::ConfirmGrant(confirm) => Some(confirm.wallet),
-        Operation::Adjust(adjust) => Some(adjust.wallet),
-        Operation::CreateWallet(create) => Some(create.wallet),
-        Operation::FreezeWallet(freeze) => Some(freeze.wallet),
-        Operation::Grant(grant) => Some(grant.wallet),
-    }
-}
-
 fn sweep<S: Store + ?Sized>(work: &mut Workspace<'_, S>, limit: u32) -> Result<Reply, LocalDamage> {
     match work.sweep(limit) {
         Ok(swept) => Ok(Reply::Swept { booked: swept.items, more: swept.more }),
@@ -377,7 +348,7 @@ fn balance_of<S: Store + ?Sized>(work: &Workspace<'_, S>, at: WalletAt) -> Resul
     let wallet = work.wallet(at);
     Ok(WalletBalance {
         wallet: work.wallet_name(at)?.to_owned(),
-        asset_code: wallet.asset_code.to_string(),
+        asset_code: wallet.asset_code.clone(),
         asset_scale: wallet.asset_scale,
         balance: wallet.balance(work.now()),
     })
@@ -520,271 +491,4 @@ fn judged_hold<S: Store + ?Sized>(
         }
         Err(denial) => Ok(Judged::denial(denial)),
     }
-}
-
-/// Whether a wallet that is named as the payer may pay; payers that a customer is asked for are chosen
-/// so that they may.
-fn may_pay<S: Store + ?Sized>(
-    work: &Workspace<'_, S>,
-    payer: Payer<'_>,
-    charge_type: Option<ChargeType>,
-    at: WalletAt,
-) -> Result<(), Reason> {
-    let wallet = work.wallet(at);
-    match payer {
-        Payer::CustomerIn(_) => Ok(()),
-        Payer::Wallet(_) if wallet.frozen => Err(Reason::WalletFrozen),
-        Payer::Wallet(_) if !wallet.scope.fits(charge_type) => Err(Reason::NoEligibleTranche),
-        Payer::Wallet(_) => Ok(()),
-    }
-}
-
-/// What a command is about.
-struct Touched {
-    /// The wallet that it names, the payers in draw order, or those of its hold.
-    wallets: Vec<WalletAt>,
-    /// What else it is about.
-    subject: Subject,
-}
-
-/// What a command is about besides wallets.
-enum Subject {
-    Wallets,
-    Hold(Box<HoldAt>),
-    Movement(RecordId, Box<Movement>),
-}
-
-fn touched<S: Store + ?Sized>(
-    work: &mut Workspace<'_, S>,
-    command: &Command<'_>,
-) -> Result<Result<Touched, Reason>, Stop> {
-    let customer = command.header.customer;
-    match &command.operation {
-        Operation::Debit(Debit { payer: Payer::CustomerIn(asset), charge_type, .. })
-        | Operation::Hold(Hold { payer: Payer::CustomerIn(asset), charge_type, .. }) => {
-            let wallets = payers(work, customer, *asset, *charge_type)?;
-            return Ok(wallets.map(|wallets| Touched { wallets, subject: Subject::Wallets }));
-        }
-        Operation::ExtendHold(crate::command::ExtendHold { hold, .. })
-        | Operation::Capture(crate::command::Capture { hold, .. })
-        | Operation::Release(crate::command::Release { hold, .. }) => {
-            let found = find_hold(work, customer, *hold)?;
-            return Ok(found.map(|hold| {
-                let wallets = hold.wallets.clone();
-                Touched { wallets, subject: Subject::Hold(Box::new(hold)) }
-            }));
-        }
-        Operation::Refund(refund) => return find_movement(work, customer, refund.movement),
-        _ => {}
-    }
-    let Some(name) = named_wallet(&command.operation) else {
-        return Err(Stop::Fault("a command that names no wallet"));
-    };
-    match work.find_wallet(&keys::wallet(customer, name))? {
-        Some(at) if work.wallet(at).quarantined => Ok(Err(Reason::CustomerQuarantined)),
-        Some(at) => Ok(Ok(Touched { wallets: vec![at], subject: Subject::Wallets })),
-        None if work.customer(&keys::customer(customer))?.is_none() => Ok(Err(Reason::CustomerNotFound)),
-        None => Ok(Err(Reason::WalletNotFound)),
-    }
-}
-
-/// A customer's wallets in an asset that may pay, in draw order.
-fn payers<S: Store + ?Sized>(
-    work: &mut Workspace<'_, S>,
-    customer: Customer<'_>,
-    asset: Asset<'_>,
-    charge_type: Option<ChargeType>,
-) -> Result<Result<Vec<WalletAt>, Reason>, Stop> {
-    let Some(row) = work.customer(&keys::customer(customer))? else {
-        return Ok(Err(Reason::CustomerNotFound));
-    };
-    if row.quarantined {
-        return Ok(Err(Reason::CustomerQuarantined));
-    }
-    let in_asset = |entry: &&crate::rows::customer::WalletEntry| {
-        entry.asset_code == asset.code && entry.asset_scale == asset.scale
-    };
-    let mut entries: Vec<_> = row.wallets.iter().filter(in_asset).collect();
-    if entries.is_empty() {
-        return Ok(Err(Reason::WalletNotFound));
-    }
-    entries.sort_by_key(|entry| (entry.draw_priority, entry.no));
-    let mut unfrozen = Vec::with_capacity(entries.len());
-    let mut all_closed = true;
-    for entry in entries {
-        let at = work.find_wallet(&keys::wallet(customer, &entry.wallet))?;
-        let at = at.ok_or(LocalDamage::Missing("a wallet of a customer"))?;
-        let wallet = work.wallet(at);
-        all_closed &= wallet.closed;
-        if !wallet.frozen && !wallet.closed {
-            unfrozen.push(at);
-        }
-    }
-    if unfrozen.is_empty() {
-        return Ok(Err(if all_closed { Reason::WalletClosed } else { Reason::WalletFrozen }));
-    }
-    unfrozen.retain(|&at| work.wallet(at).scope.fits(charge_type));
-    #[cfg(madsim)]
-    if simulation::has(Bug::MapOrderInApply) {
-        let map: std::collections::HashMap<usize, WalletAt> = unfrozen.into_iter().enumerate().collect();
-        unfrozen = map.into_values().collect();
-    }
-    Ok(if unfrozen.is_empty() { Err(Reason::NoEligibleTranche) } else { Ok(unfrozen) })
-}
-
-/// A movement of a customer, with its wallet.
-fn find_movement<S: Store + ?Sized>(
-    work: &mut Workspace<'_, S>,
-    customer: Customer<'_>,
-    id: RecordId,
-) -> Result<Result<Touched, Reason>, Stop> {
-    let Some(row) = work.customer(&keys::customer(customer))? else {
-        return Ok(Err(Reason::CustomerNotFound));
-    };
-    let record = work.get(&keys::record(id))?;
-    let Some(Record::Movement(movement)) = record.map(|row| Record::decode(id, &row)).transpose()? else {
-        return Ok(Err(Reason::MovementNotFound));
-    };
-    let Some(entry) = row.wallets.iter().find(|entry| entry.no == movement.wallet_no) else {
-        return Ok(Err(Reason::MovementNotFound));
-    };
-    if row.quarantined {
-        return Ok(Err(Reason::CustomerQuarantined));
-    }
-    let at = work.find_wallet(&keys::wallet(customer, &entry.wallet))?;
-    let at = at.ok_or(LocalDamage::Missing("a wallet of a customer"))?;
-    Ok(Ok(Touched { wallets: vec![at], subject: Subject::Movement(id, Box::new(movement)) }))
-}
-
-/// A customer's hold, with the wallets that it is about.
-fn find_hold<S: Store + ?Sized>(
-    work: &mut Workspace<'_, S>,
-    customer: Customer<'_>,
-    id: HoldId,
-) -> Result<Result<HoldAt, Reason>, Stop> {
-    let placed = match work.foreseen_hold(id) {
-        None => work.placed_hold(id)?,
-        foreseen => foreseen,
-    };
-    let mut parts = Vec::new();
-    for part in placed.iter().flat_map(|placed| &placed.parts) {
-        match work.wallet_of_part(customer, part)? {
-            Some(at) if work.wallet(at).quarantined => return Ok(Err(Reason::CustomerQuarantined)),
-            Some(at) => parts.push(at),
-            None => break,
-        }
-    }
-    let Some(placed) = placed.filter(|placed| placed.parts.len() == parts.len()) else {
-        let known = work.customer(&keys::customer(customer))?.is_some();
-        return Ok(Err(if known { Reason::HoldNotFound } else { Reason::CustomerNotFound }));
-    };
-    let first = parts.first().copied().ok_or(Stop::Fault("a hold without a part"))?;
-    let row = work.hold_as_it_is(first, id, placed)?;
-    let (mut wallets, payers) = match row.payer_asset() {
-        None => {
-            let wallet = work.wallet(first);
-            // Its scope may have been changed since.
-            let payers = match (wallet.frozen, wallet.scope.fits(row.charge_type)) {
-                (true, _) => Err(Reason::WalletFrozen),
-                (false, false) => Err(Reason::NoEligibleTranche),
-                (false, true) => Ok(1),
-            };
-            (vec![first], payers)
-        }
-        Some(asset) => match payers(work, customer, asset, row.charge_type)? {
-            Ok(wallets) => {
-                let count = wallets.len();
-                (wallets, Ok(count))
-            }
-            Err(reason) => (Vec::new(), Err(reason)),
-        },
-    };
-    let mut places = Vec::with_capacity(parts.len());
-    for at in parts {
-        let place = wallets.iter().position(|own| *own == at);
-        places.push(place.unwrap_or(wallets.len()));
-        if place.is_none() {
-            wallets.push(at);
-        }
-    }
-    Ok(Ok(HoldAt { id, row, wallets, payers, places }))
-}
-
-/// The stored verdict, told again from the journal.
-fn replay<S: Store + ?Sized>(
-    work: &Workspace<'_, S>,
-    customer: Customer<'_>,
-    outcome: Outcome,
-) -> Result<Verdict, Stop> {
-    let (operation, records) = match &outcome {
-        Outcome::Denied(denial) => return Ok(Verdict::Denied(*denial)),
-        Outcome::Applied { operation, records, .. } => (*operation, *records),
-    };
-    let mut movements = Vec::with_capacity(records as usize);
-    for step in 0..records {
-        let id = RecordId(operation.0).following(step);
-        let row = work.get(&keys::record(id))?.ok_or(LocalDamage::Missing("a record of an answer"))?;
-        match Record::decode(id, &row)? {
-            Record::Wallet(record) => {
-                let effect = Effect::Wallet(record.info);
-                return Ok(Verdict::Applied(AppliedVerdict { operation, effect }));
-            }
-            Record::Movement(movement) => movements.push((id, movement)),
-            Record::Hold(_) | Record::Tranche(_) => {}
-        }
-    }
-    let row = work.customer(&keys::customer(customer))?.ok_or(LocalDamage::Missing("a customer"))?;
-    Ok(Verdict::Applied(AppliedVerdict { operation, effect: retell(&row, movements, outcome)? }))
-}
-
-/// Movements and bystanders as the first answer had them.
-fn retell(
-    customer: &CustomerRow,
-    movements: Vec<(RecordId, Movement)>,
-    outcome: Outcome,
-) -> Result<Effect, LocalDamage> {
-    let Outcome::Applied { remaining, hold, bystanders, .. } = outcome else {
-        return Err(LocalDamage::Missing("the effect of a denial"));
-    };
-    let mut drawn = Vec::new();
-    for (_, movement) in &movements {
-        if !drawn.contains(&movement.wallet_no) {
-            drawn.push(movement.wallet_no);
-        }
-    }
-    let mut places: Vec<Option<WalletBalance>> = vec![None; drawn.len() + bystanders.len()];
-    for (place, balance) in bystanders {
-        let slot = places.get_mut(place as usize).ok_or(LocalDamage::Missing("the place of a bystander"))?;
-        *slot = Some(balance);
-    }
-    let free: Vec<usize> = match hold.as_ref().filter(|hold| !hold.places.is_empty()) {
-        None => (0..places.len()).filter(|&place| places[place].is_none()).collect(),
-        Some(hold) => hold.places.iter().map(|&place| place as usize).collect(),
-    };
-    let mut posted = Vec::with_capacity(movements.len());
-    for (id, movement) in movements {
-        let nth = drawn.iter().position(|&no| no == movement.wallet_no);
-        let place =
-            nth.and_then(|nth| free.get(nth).copied()).ok_or(LocalDamage::Missing("a drawn wallet"))?;
-        let entry = customer.wallets.iter().find(|entry| entry.no == movement.wallet_no);
-        let entry = entry.ok_or(LocalDamage::Missing("a wallet of a customer"))?;
-        let slot = places.get_mut(place).ok_or(LocalDamage::Missing("the place of a wallet"))?;
-        *slot = Some(WalletBalance {
-            wallet: entry.wallet.clone(),
-            asset_code: entry.asset_code.clone(),
-            asset_scale: entry.asset_scale,
-            balance: movement.balance_after,
-        });
-        posted.push(Posted {
-            id,
-            kind: movement.kind,
-            status: movement.status,
-            balance: place,
-            amount: movement.amount,
-            draws: movement.draws,
-        });
-    }
-    let balances = places.into_iter().flatten().collect();
-    let hold = hold.map(|hold| Box::new((hold.id, hold.state)));
-    Ok(Effect::Posted { movements: posted, balances, remaining, hold })
 }

@@ -12,10 +12,9 @@
 //! same rows, byte for byte.
 //!
 //! Where to look: what a caller may ask is in [`command`], what it is answered in [`verdict`]; the
-//! bytes of each row in [`rows`]; the order of judgement in [`apply`]; the burn order in
-//! [`rows::open`] and the walk along it in `burn`; holds in `hold`; time-outs, expiry and activation in
-//! `due`; reads in
-//! [`query`] and [`audit`].
+//! bytes of each row in [`rows`]; the order of judgement in [`apply`]; what a command is about in
+//! `subject`; the burn order in [`rows::open`] and the walk along it in `burn`; holds in `hold`;
+//! time-outs, expiry and activation in `due`; reads in [`query`] and [`audit`].
 
 mod adjust;
 pub mod amount;
@@ -34,9 +33,11 @@ pub mod ids;
 mod life;
 pub mod query;
 mod refund;
+mod replay;
 pub mod rows;
 pub mod simulation;
 pub mod store;
+mod subject;
 pub mod time;
 pub mod verdict;
 mod wallets;

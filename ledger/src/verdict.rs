@@ -4,6 +4,8 @@
 //! effect, and a replay gives it again. The other [`Reply`] variants are not verdicts: nothing is
 //! stored, and the same key may be tried again.
 
+use std::sync::Arc;
+
 use crate::amount::Amount;
 use crate::command::{BurnPolicy, ChargeScope, TrancheKind};
 use crate::ids::{HoldId, OperationId, RecordId, TrancheId};
@@ -125,7 +127,7 @@ pub struct WalletBalance {
     /// The wallet's id.
     pub wallet: String,
     /// Its asset's code.
-    pub asset_code: String,
+    pub asset_code: Arc<str>,
     /// Its asset's scale.
     pub asset_scale: u8,
     /// The figures.

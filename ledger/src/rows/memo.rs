@@ -137,7 +137,7 @@ impl Memo {
                     let place = reader.u64("bystander")?;
                     let own = WalletBalance {
                         wallet: reader.text("bystander")?.to_owned(),
-                        asset_code: reader.text("bystander")?.to_owned(),
+                        asset_code: reader.text("bystander")?.into(),
                         asset_scale: reader.byte("bystander")?,
                         balance: balance(&mut reader)?,
                     };

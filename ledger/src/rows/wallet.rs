@@ -5,6 +5,8 @@
 //! something available; `available` is what the window and the overflow rows hold together; nothing
 //! is negative; an overflow has a floor; credits are held only by open holds.
 
+use std::sync::Arc;
+
 use crate::amount::{Amount, Asset};
 use crate::codec::{Damage, Reader, put_text, put_u64, put_u128};
 use crate::command::{BurnPolicy, ChargeScope};
@@ -36,7 +38,7 @@ pub struct Wallet {
     /// Its number, which keys its other rows.
     pub no: WalletNo,
     /// Its asset's code.
-    pub asset_code: Box<str>,
+    pub asset_code: Arc<str>,
     /// Its asset's scale.
     pub asset_scale: u8,
     /// Order among the customer's wallets.

@@ -99,7 +99,7 @@ impl Wallet {
     fn after(&self, now: Time) -> WalletBalance {
         WalletBalance {
             wallet: self.info.wallet.clone(),
-            asset_code: self.info.asset_code.clone(),
+            asset_code: self.info.asset_code.as_str().into(),
             asset_scale: self.info.asset_scale,
             balance: self.balance(now),
         }
