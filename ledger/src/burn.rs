@@ -16,9 +16,10 @@ use crate::amount::Amount;
 use crate::codec::Reader;
 use crate::ids::TrancheId;
 use crate::rows::keys::{self, DueKey, DueRank, Key};
-use crate::rows::open::{Charge, OpenTranche};
+use crate::rows::open::{Charge, Class, OpenTranche};
+use crate::rows::overflow::{Classes, Overflow};
 use crate::rows::tranche::TrancheRow;
-use crate::rows::wallet::{Lapse, Overflow, WINDOW_TRANCHES_MAX, Wallet};
+use crate::rows::wallet::{Lapse, WINDOW_TRANCHES_MAX, Wallet};
 use crate::store::{LocalDamage, Store};
 use crate::time::Time;
 use crate::verdict::Draw;
@@ -165,7 +166,7 @@ pub fn carry_out<S: Store + ?Sized>(
         remove_from_overflow(work, at, tranche)?;
     }
     if let (Some(last), Some(overflow)) = (drawn_rows.pop(), &mut work.wallet_mut(at).overflow)
-        && overflow.plain
+        && overflow.is_plain()
     {
         // In one class, all that burned before the last one drawn is drawn or expired.
         overflow.floor = last;
@@ -324,7 +325,7 @@ pub fn remaining<S: Store + ?Sized>(
     let in_window: i128 = paying.map(|own| own.available.0).sum();
     let beyond = match &wallet.overflow {
         None => 0,
-        Some(overflow) if overflow.plain => {
+        Some(overflow) if overflow.is_plain() => {
             overflow.available.0 - wallet.lapse.map_or(0, |lapse| lapse.amount.0)
         }
         Some(_) => {
@@ -364,16 +365,13 @@ fn bring_into_window<S: Store + ?Sized>(work: &mut Workspace<'_, S>, at: WalletA
 fn add_to_overflow<S: Store + ?Sized>(work: &mut Workspace<'_, S>, at: WalletAt, tranche: OpenTranche) {
     let wallet = work.wallet_mut(at);
     let no = wallet.no;
-    let plain = tranche.breadth() == 2;
     match &mut wallet.overflow {
-        None => {
-            let floor = tranche.clone();
-            wallet.overflow = Some(Overflow { tranches: 1, available: tranche.available, plain, floor });
-        }
+        None => wallet.overflow = Some(Overflow::of(&tranche)),
         Some(overflow) => {
             overflow.tranches += 1;
             overflow.available.0 += tranche.available.0;
-            overflow.plain &= plain;
+            let known = std::mem::replace(&mut overflow.classes, Classes::Many);
+            overflow.classes = known.with(&tranche);
             if tranche.burn_order(&overflow.floor, wallet.burn_policy) == Ordering::Less {
                 overflow.floor = tranche.clone();
             }
@@ -462,13 +460,15 @@ impl OverflowWalk {
         charge: Option<Charge<'_>>,
         now: Time,
     ) -> Result<OverflowWalk, Stop> {
-        let plain = wallet.overflow.as_ref().filter(|overflow| overflow.plain);
+        let overflow = wallet.overflow.as_ref();
+        let plain = overflow.filter(|overflow| overflow.is_plain());
         let prefixes = match (plain, charge) {
             (Some(overflow), _) => {
                 overflow.floor.classes().map(|class| keys::open_class(wallet.no, class)).collect()
             }
             (None, Some(charge)) => {
-                charge.classes().map(|class| keys::open_class(wallet.no, class)).collect()
+                let may_have = |class: &Class<'_>| overflow.is_none_or(|own| own.classes.may_have(*class));
+                charge.classes().filter(may_have).map(|class| keys::open_class(wallet.no, class)).collect()
             }
             (None, None) => classes_there(work, wallet)?,
         };

@@ -23,8 +23,9 @@ use purser_ledger::rows::memo::{HoldMemo, Memo, Outcome};
 use purser_ledger::rows::meta::Meta;
 use purser_ledger::rows::open::{Charge, Class, OpenTranche};
 use purser_ledger::rows::open_holds::OpenHolds;
+use purser_ledger::rows::overflow::{Classes, Overflow};
 use purser_ledger::rows::tranche::{TrancheLife, TrancheRow};
-use purser_ledger::rows::wallet::{DueItem, Lapse, Overflow, Wallet};
+use purser_ledger::rows::wallet::{DueItem, Lapse, Wallet};
 use purser_ledger::time::{Span, Time};
 use purser_ledger::verdict::{Balance, Denial, Draw, Reason, Shortage, WalletInfo};
 
@@ -129,6 +130,8 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
     }
     assert!(holds.pin(TrancheId(0x0304), Amount(5)));
     assert!(holds.state(Time(9), HoldId(0x0306)) && holds.state(Time(8), HoldId(0x0307)));
+    let classes =
+        Classes::Among(vec![(ChargeScope::Any, None), (ChargeScope::Usage, Some("chat".to_owned()))]);
     let wallet = Wallet {
         no: WalletNo(0x0102),
         asset_code: "credits".into(),
@@ -149,7 +152,7 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
         last_movement: RecordId(0x0304),
         chain_head: [0xab; 32],
         window: vec![open_tranche()],
-        overflow: Some(Overflow { tranches: 1, available: Amount(300), plain: false, floor: open_tranche() }),
+        overflow: Some(Overflow { tranches: 1, available: Amount(300), classes, floor: open_tranche() }),
         lapse: Some(Lapse {
             through: DueKey { at: Time(9), rank: DueRank::Expiry, tranche: TrancheId(0x0304) },
             amount: Amount(1),
@@ -180,7 +183,14 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
         ("01", "one tranche in the window"),
     ]);
     expected.extend(bytes(OPEN_TRANCHE));
-    expected.extend(bytes(&[("01", "one in rows"), ("ac 02", "300 in them"), ("00", "not plain")]));
+    expected.extend(bytes(&[
+        ("01", "one in rows"),
+        ("ac 02", "300 in them"),
+        ("02 02", "of two classes"),
+        ("00", "any"),
+        ("05 04", "usage 1, of one feature 1 << 2, of 4 bytes"),
+        ("'chat", "the feature"),
+    ]));
     expected.extend(bytes(OPEN_TRANCHE));
     expected.extend(bytes(&[
         ("09", "lapse through 9"),

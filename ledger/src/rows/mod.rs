@@ -31,6 +31,7 @@ pub mod memo;
 pub mod meta;
 pub mod open;
 pub mod open_holds;
+pub mod overflow;
 pub mod refund;
 pub mod tranche;
 pub mod wallet;

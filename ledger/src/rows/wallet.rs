@@ -14,6 +14,7 @@ use crate::ids::{HoldId, RecordId, TrancheId, WalletNo};
 use crate::rows::keys::{DueKey, DueRank};
 use crate::rows::open::OpenTranche;
 use crate::rows::open_holds::OpenHolds;
+use crate::rows::overflow::Overflow;
 use crate::time::Time;
 use crate::verdict::{Balance, WalletInfo};
 
@@ -83,19 +84,6 @@ pub struct Wallet {
     pub held: Amount,
     /// Its open holds, as far as its row tells of them.
     pub holds: OpenHolds,
-}
-
-/// The open tranches that the window did not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overflow {
-    /// How many.
-    pub tranches: u64,
-    /// What they hold.
-    pub available: Amount,
-    /// Whether all of them pay for anything (one class of rows).
-    pub plain: bool,
-    /// None of them burns before this one would. A draw that ends before it need not look at them.
-    pub floor: OpenTranche,
 }
 
 /// The expired part of the overflow, when more is due at once than a command may book.
@@ -258,10 +246,7 @@ impl Wallet {
         out.push(self.window.len() as u8);
         self.window.iter().for_each(|tranche| tranche.encode(&mut out));
         if let Some(overflow) = &self.overflow {
-            put_u64(&mut out, overflow.tranches);
-            put_u128(&mut out, overflow.available.0 as u128);
-            out.push(u8::from(overflow.plain));
-            overflow.floor.encode(&mut out);
+            overflow.encode(&mut out);
         }
         if let Some(lapse) = &self.lapse {
             DueItem::Tranche(lapse.through).encode(&mut out);
@@ -330,12 +315,7 @@ impl Wallet {
             wallet.window.push(OpenTranche::decode(&mut reader)?);
         }
         if flags & FLAG_OVERFLOW != 0 {
-            wallet.overflow = Some(Overflow {
-                tranches: reader.u64("overflow tranches")?,
-                available: total(&mut reader)?,
-                plain: reader.byte("overflow plain")? != 0,
-                floor: OpenTranche::decode(&mut reader)?,
-            });
+            wallet.overflow = Some(Overflow::decode(&mut reader)?);
         }
         if flags & FLAG_LAPSE != 0 {
             let DueItem::Tranche(through) = DueItem::decode(&mut reader)? else {
