@@ -17,7 +17,7 @@ use crate::codec::Reader;
 use crate::ids::TrancheId;
 use crate::rows::keys::{self, DueKey, DueRank, Key};
 use crate::rows::open::{Charge, Class, OpenTranche};
-use crate::rows::overflow::{Classes, Overflow};
+use crate::rows::overflow::{Overflow, PLAIN};
 use crate::rows::tranche::TrancheRow;
 use crate::rows::wallet::{Lapse, WINDOW_TRANCHES_MAX, Wallet};
 use crate::store::{LocalDamage, Store};
@@ -367,15 +367,7 @@ fn add_to_overflow<S: Store + ?Sized>(work: &mut Workspace<'_, S>, at: WalletAt,
     let no = wallet.no;
     match &mut wallet.overflow {
         None => wallet.overflow = Some(Overflow::of(&tranche)),
-        Some(overflow) => {
-            overflow.tranches += 1;
-            overflow.available.0 += tranche.available.0;
-            let known = std::mem::replace(&mut overflow.classes, Classes::Many);
-            overflow.classes = known.with(&tranche);
-            if tranche.burn_order(&overflow.floor, wallet.burn_policy) == Ordering::Less {
-                overflow.floor = tranche.clone();
-            }
-        }
+        Some(overflow) => overflow.add(&tranche, wallet.burn_policy),
     }
     let mut row = Vec::with_capacity(40);
     tranche.encode(&mut row);
@@ -409,8 +401,7 @@ fn drop_rows<S: Store + ?Sized>(
     let wallet = work.wallet_mut(at);
     let no = wallet.no;
     let overflow = wallet.overflow.as_mut().ok_or(Stop::Fault("an open-tranche row without an overflow"))?;
-    overflow.tranches -= 1;
-    overflow.available.0 -= tranche.available.0;
+    overflow.remove(tranche).ok_or(Stop::Fault("an open-tranche row of a class that has none"))?;
     if overflow.tranches == 0 {
         wallet.overflow = None;
     }
@@ -463,9 +454,7 @@ impl OverflowWalk {
         let overflow = wallet.overflow.as_ref();
         let plain = overflow.filter(|overflow| overflow.is_plain());
         let prefixes = match (plain, charge) {
-            (Some(overflow), _) => {
-                overflow.floor.classes().map(|class| keys::open_class(wallet.no, class)).collect()
-            }
+            (Some(_), _) => vec![keys::open_class(wallet.no, PLAIN)],
             (None, Some(charge)) => {
                 let may_have = |class: &Class<'_>| overflow.is_none_or(|own| own.classes.may_have(*class));
                 charge.classes().filter(may_have).map(|class| keys::open_class(wallet.no, class)).collect()
@@ -474,10 +463,11 @@ impl OverflowWalk {
         };
         let class_walk = |prefix: Key| {
             let unexpired = keys::open_from(&prefix, 0, Time(now.0 + 1));
-            // Where there is one class only, nothing is before the floor but what a store keeps of
-            // rows that are gone.
-            let from = match plain {
-                Some(overflow) => keys::open_in(&prefix, &overflow.floor).max(unexpired),
+            // Where there is one class only, nothing is before a floor of that class but what a store
+            // keeps of rows that are gone.
+            let floor = plain.map(|overflow| &overflow.floor).filter(|floor| floor.breadth() == 2);
+            let from = match floor {
+                Some(floor) => keys::open_in(&prefix, floor).max(unexpired),
                 None => unexpired,
             };
             ClassWalk { from, prefix, fetched: VecDeque::new(), done: false }

@@ -23,7 +23,7 @@ use purser_ledger::rows::memo::{HoldMemo, Memo, Outcome};
 use purser_ledger::rows::meta::Meta;
 use purser_ledger::rows::open::{Charge, Class, OpenTranche};
 use purser_ledger::rows::open_holds::OpenHolds;
-use purser_ledger::rows::overflow::{Classes, Overflow};
+use purser_ledger::rows::overflow::{Classes, Overflow, OwnClass};
 use purser_ledger::rows::tranche::{TrancheLife, TrancheRow};
 use purser_ledger::rows::wallet::{DueItem, Lapse, Wallet};
 use purser_ledger::time::{Span, Time};
@@ -130,8 +130,15 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
     }
     assert!(holds.pin(TrancheId(0x0304), Amount(5)));
     assert!(holds.state(Time(9), HoldId(0x0306)) && holds.state(Time(8), HoldId(0x0307)));
-    let classes =
-        Classes::Among(vec![(ChargeScope::Any, None), (ChargeScope::Usage, Some("chat".to_owned()))]);
+    let class = |scope, feature: Option<&str>, tranches| OwnClass {
+        scope,
+        feature: feature.map(str::to_owned),
+        tranches,
+    };
+    let classes = Classes::Among(vec![
+        class(ChargeScope::Any, None, 0x0102),
+        class(ChargeScope::Usage, Some("chat"), 3),
+    ]);
     let wallet = Wallet {
         no: WalletNo(0x0102),
         asset_code: "credits".into(),
@@ -186,10 +193,12 @@ fn the_row_of_a_wallet_keeps_its_bytes() {
     expected.extend(bytes(&[
         ("01", "one in rows"),
         ("ac 02", "300 in them"),
-        ("02 02", "of two classes"),
-        ("00", "any"),
-        ("05 04", "usage 1, of one feature 1 << 2, of 4 bytes"),
+        ("02", "of two classes"),
+        ("00", "for anything"),
+        ("82 02", "0x102 of those"),
+        ("05 04", "usage 1, of a feature 1 << 2, of 4 bytes"),
         ("'chat", "the feature"),
+        ("03", "three of those"),
     ]));
     expected.extend(bytes(OPEN_TRANCHE));
     expected.extend(bytes(&[

@@ -94,8 +94,26 @@ fn tranches_for_anything_are_found_behind_those_for_a_feature() {
     let (effect, walks) = walked(&mut ledger, debit("main", "30"));
     assert_eq!((remaining_of(&effect), ledger.draws(&effect).len()), (Some(70), 1));
     assert!(walks > 0);
+    // What is left of it stands in the wallet's row now, and nothing for anything in rows.
+    let (effect, walks) = walked(&mut ledger, debit("main", "10"));
+    assert_eq!((remaining_of(&effect), walks), (Some(60), 0));
     let (effect, _) = walked(&mut ledger, debit_usage_of("chat", "main", "201"));
-    assert_eq!(remaining_of(&effect), Some(69));
+    assert_eq!(remaining_of(&effect), Some(59));
+    ledger.assert_audit_is_clean("main");
+}
+
+#[test]
+fn what_is_left_beyond_a_row_is_found_when_all_of_a_feature_is_gone() {
+    let mut ledger = Ledger::with_wallets(&["main"]);
+    ledger.applied(grant("main", &vec![for_feature("chat", until(5_000, credit("10"))); 12]));
+    // They burn later than what is for a feature only, though they expire at the same time and came before.
+    for effective_at in [900, 800, 700] {
+        ledger.applied(grant("main", &[from(effective_at, until(5_000, credit("100")))]));
+    }
+    let (effect, _) = walked(&mut ledger, debit_usage_of("chat", "main", "120"));
+    assert_eq!((ledger.draws(&effect).len(), remaining_of(&effect)), (12, Some(300)));
+    let (effect, _) = walked(&mut ledger, debit("main", "300"));
+    assert_eq!((ledger.draws(&effect).len(), remaining_of(&effect)), (3, Some(0)));
     ledger.assert_audit_is_clean("main");
 }
 

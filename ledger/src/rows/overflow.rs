@@ -1,17 +1,17 @@
 //! The open tranches that a wallet's row has no room for, as far as the row tells of them: how many, what
 //! they hold, where they begin, and in which classes there are rows.
 
+use std::cmp::Ordering;
+
 use crate::amount::Amount;
 use crate::codec::{Damage, Reader, put_text, put_u64, put_u128};
-use crate::command::ChargeScope;
+use crate::command::{BurnPolicy, ChargeScope};
 use crate::rows::open::{Class, OpenTranche};
 
 /// Classes that a row names. A charge is looked for in at most four.
 const CLASSES_MAX: usize = 4;
-
-const MANY: u8 = 0;
-const PLAIN: u8 = 1;
-const AMONG: u8 = 2;
+/// The class of tranches that pay for anything.
+pub const PLAIN: Class<'static> = Class { scope: ChargeScope::Any, feature: None };
 
 /// The open tranches that the window did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,107 +26,138 @@ pub struct Overflow {
     pub floor: OpenTranche,
 }
 
-/// The classes that may have rows: all that had some since there was an overflow.
+/// The classes that have rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Classes {
-    /// One: that of tranches that pay for anything.
-    Plain,
-    /// These, at most [`CLASSES_MAX`].
-    Among(Vec<(ChargeScope, Option<String>)>),
-    /// More than a row tells.
+    /// These, at least one and at most [`CLASSES_MAX`].
+    Among(Vec<OwnClass>),
+    /// More than a row tells, or were so since there was an overflow.
     Many,
 }
 
-impl Classes {
-    /// Those of one tranche.
-    pub fn of(tranche: &OpenTranche) -> Classes {
-        match tranche.breadth() {
-            2 => Classes::Plain,
-            _ => Classes::Among(Vec::new()).with(tranche),
-        }
-    }
+/// A class of tranches beyond a wallet's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnClass {
+    /// Which charges they pay.
+    pub scope: ChargeScope,
+    /// The feature they pay for; `None` is any.
+    pub feature: Option<String>,
+    /// How many rows it has.
+    pub tranches: u64,
+}
 
-    /// These, and those of one more tranche.
-    pub fn with(self, tranche: &OpenTranche) -> Classes {
-        let mut among = match self {
-            Classes::Plain if tranche.breadth() == 2 => return Classes::Plain,
-            Classes::Plain => vec![(ChargeScope::Any, None)],
-            Classes::Among(among) => among,
-            Classes::Many => return Classes::Many,
-        };
+impl OwnClass {
+    fn is(&self, class: Class<'_>) -> bool {
+        self.scope == class.scope && self.feature.as_deref() == class.feature
+    }
+}
+
+impl Classes {
+    /// Counts a tranche that came.
+    fn add(&mut self, tranche: &OpenTranche) {
+        let Classes::Among(among) = self else { return };
         for class in tranche.classes() {
-            if !among.iter().any(|known| is(known, class)) {
-                among.push((class.scope, class.feature.map(str::to_owned)));
+            match among.iter_mut().find(|own| own.is(class)) {
+                Some(own) => own.tranches += 1,
+                None => {
+                    let feature = class.feature.map(str::to_owned);
+                    among.push(OwnClass { scope: class.scope, feature, tranches: 1 });
+                }
             }
         }
-        if among.len() > CLASSES_MAX { Classes::Many } else { Classes::Among(among) }
+        if among.len() > CLASSES_MAX {
+            *self = Classes::Many;
+        }
     }
 
-    /// Whether a class may have rows.
+    /// Counts a tranche that went; `None` if it was not counted.
+    fn remove(&mut self, tranche: &OpenTranche) -> Option<()> {
+        let Classes::Among(among) = self else { return Some(()) };
+        for class in tranche.classes() {
+            let place = among.iter().position(|own| own.is(class))?;
+            among[place].tranches -= 1;
+            if among[place].tranches == 0 {
+                among.remove(place);
+            }
+        }
+        Some(())
+    }
+
+    /// Whether a class has rows, as far as that is told.
     pub fn may_have(&self, class: Class<'_>) -> bool {
         match self {
-            Classes::Plain => class == Class { scope: ChargeScope::Any, feature: None },
-            Classes::Among(among) => among.iter().any(|known| is(known, class)),
+            Classes::Among(among) => among.iter().any(|own| own.is(class)),
             Classes::Many => true,
         }
     }
 
+    /// How many classes, 0 for more than that; then of each its scope and whether it is of a feature, the
+    /// feature, and the number of rows.
     fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Classes::Many => out.push(MANY),
-            Classes::Plain => out.push(PLAIN),
-            Classes::Among(among) => {
-                out.extend_from_slice(&[AMONG, among.len() as u8]);
-                for (scope, feature) in among {
-                    out.push(scope.code() | u8::from(feature.is_some()) << 2);
-                    feature.iter().for_each(|feature| put_text(out, feature));
-                }
-            }
+        let among = match self {
+            Classes::Among(among) => among.as_slice(),
+            Classes::Many => &[],
+        };
+        out.push(among.len() as u8);
+        for own in among {
+            out.push(own.scope.code() | u8::from(own.feature.is_some()) << 2);
+            own.feature.iter().for_each(|feature| put_text(out, feature));
+            put_u64(out, own.tranches);
         }
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Classes, Damage> {
         const WHAT: &str = "overflow classes";
-        match reader.byte(WHAT)? {
-            MANY => Ok(Classes::Many),
-            PLAIN => Ok(Classes::Plain),
-            AMONG => {
-                let count = usize::from(reader.byte(WHAT)?);
-                if count > CLASSES_MAX {
-                    return Err(Damage(WHAT));
-                }
-                let mut among = Vec::with_capacity(count);
-                for _ in 0..count {
-                    let packed = reader.byte(WHAT)?;
-                    let scope = ChargeScope::from_code(packed & 3)?;
-                    let feature = match packed >> 2 {
-                        0 => None,
-                        1 => Some(reader.text(WHAT)?.to_owned()),
-                        _ => return Err(Damage(WHAT)),
-                    };
-                    among.push((scope, feature));
-                }
-                Ok(Classes::Among(among))
-            }
-            _ => Err(Damage(WHAT)),
+        let count = usize::from(reader.byte(WHAT)?);
+        if count > CLASSES_MAX {
+            return Err(Damage(WHAT));
         }
+        let mut among = Vec::with_capacity(count);
+        for _ in 0..count {
+            let packed = reader.byte(WHAT)?;
+            let scope = ChargeScope::from_code(packed & 3)?;
+            let feature = match packed >> 2 {
+                0 => None,
+                1 => Some(reader.text(WHAT)?.to_owned()),
+                _ => return Err(Damage(WHAT)),
+            };
+            among.push(OwnClass { scope, feature, tranches: reader.u64(WHAT)? });
+        }
+        Ok(if among.is_empty() { Classes::Many } else { Classes::Among(among) })
     }
-}
-
-fn is((scope, feature): &(ChargeScope, Option<String>), class: Class<'_>) -> bool {
-    *scope == class.scope && feature.as_deref() == class.feature
 }
 
 impl Overflow {
     /// Of its first tranche.
     pub fn of(tranche: &OpenTranche) -> Overflow {
-        let classes = Classes::of(tranche);
+        let mut classes = Classes::Among(Vec::with_capacity(1));
+        classes.add(tranche);
         Overflow { tranches: 1, available: tranche.available, classes, floor: tranche.clone() }
+    }
+
+    /// With one more tranche.
+    pub fn add(&mut self, tranche: &OpenTranche, policy: BurnPolicy) {
+        self.tranches += 1;
+        self.available.0 += tranche.available.0;
+        self.classes.add(tranche);
+        if tranche.burn_order(&self.floor, policy) == Ordering::Less {
+            self.floor = tranche.clone();
+        }
+    }
+
+    /// Without one of its tranches; `None` if it was not one of them.
+    pub fn remove(&mut self, tranche: &OpenTranche) -> Option<()> {
+        self.tranches -= 1;
+        self.available.0 -= tranche.available.0;
+        self.classes.remove(tranche)
     }
 
     /// Whether all of it pays for anything: one class of rows.
     pub fn is_plain(&self) -> bool {
-        self.classes == Classes::Plain
+        match &self.classes {
+            Classes::Among(among) => matches!(among.as_slice(), [own] if own.is(PLAIN)),
+            Classes::Many => false,
+        }
     }
 
     /// Appends it to a row.
