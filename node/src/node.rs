@@ -112,7 +112,8 @@ impl Node {
         let chores = vec![
             tokio::spawn(flush_now_and_then(log, cluster.clone())),
             tokio::spawn(compare_now_and_then(cluster.clone())),
-            tokio::spawn(cluster::upkeep::keep_up(cluster.clone(), peers, place)),
+            tokio::spawn(cluster::upkeep::keep_up(cluster.clone(), peers.clone(), place)),
+            tokio::spawn(cluster::replacing::keep_on(cluster.clone(), peers)),
         ];
         Ok(Node { api, cluster, shards, chores })
     }
@@ -242,6 +243,10 @@ impl Inbox for Mailroom {
                 .boxed(),
                 None => refused("the meta group has no replica here"),
             },
+            Kind::Map => {
+                let told = cluster::ask::tell(&self.cluster, &body);
+                futures_util::future::ready(told).boxed()
+            }
         }
     }
 }

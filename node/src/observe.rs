@@ -1,7 +1,8 @@
 //! What an operator sees: health and metrics over HTTP, apart from the API's port.
 //!
 //! `/livez` says that the process runs: it never depends on a quorum, so that nobody restarts a node
-//! for its peers' sake. `/readyz` says whether it should be sent requests.
+//! for its peers' sake. `/readyz` says whether it should be sent requests; a node in whose place another
+//! one was put should not.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,9 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::cluster::Cluster;
 use crate::log::LogHandle;
+use crate::node::Node;
 use crate::shard::{Shard, ShardId};
 
 /// Bounds of the latency histogram, in seconds: from a tenth of a millisecond to ten seconds.
@@ -40,6 +43,7 @@ impl Readiness {
 #[derive(Clone)]
 struct Observed {
     shards: Arc<BTreeMap<ShardId, Shard>>,
+    cluster: Arc<Cluster>,
     readiness: Arc<Readiness>,
     log: LogHandle,
     metrics: PrometheusHandle,
@@ -73,22 +77,21 @@ pub fn install_metrics() -> anyhow::Result<PrometheusHandle> {
 
 /// The admin port's routes while the node waits for its cluster.
 pub fn lobby() -> Router {
-    let waiting = || async { (StatusCode::SERVICE_UNAVAILABLE, "no cluster yet: purser cluster init\n") };
+    let waiting = || async {
+        let text = "no cluster yet: purser cluster init, or purser cluster replace\n";
+        (StatusCode::SERVICE_UNAVAILABLE, text)
+    };
     Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(waiting))
 }
 
 /// The admin port's routes.
-pub fn routes(
-    shards: Arc<BTreeMap<ShardId, Shard>>,
-    log: LogHandle,
-    readiness: Arc<Readiness>,
-    metrics: PrometheusHandle,
-) -> Router {
+pub fn routes(node: &Node, log: LogHandle, readiness: Arc<Readiness>, metrics: PrometheusHandle) -> Router {
+    let (shards, cluster) = (node.shards().clone(), node.cluster().clone());
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(scrape))
-        .with_state(Observed { shards, readiness, log, metrics })
+        .with_state(Observed { shards, cluster, readiness, log, metrics })
 }
 
 #[derive(serde::Deserialize)]
@@ -100,6 +103,8 @@ async fn ready(State(own): State<Observed>, Query(how): Query<Verbose>) -> (Stat
     let mut lines = vec![("draining", !own.readiness.draining())];
     let in_touch = own.shards.values().all(|shard| shard.group().is_in_touch());
     lines.push(("majorities", in_touch));
+    let replaced_by = own.cluster.replaced_by();
+    lines.push(("member", replaced_by.is_none()));
     let ready = lines.iter().all(|(_, fine)| *fine);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if how.verbose.is_none() {
@@ -108,6 +113,11 @@ async fn ready(State(own): State<Observed>, Query(how): Query<Verbose>) -> (Stat
     let mut text = String::new();
     for (what, fine) in lines {
         text.push_str(&format!("[{}] {what}\n", if fine { '+' } else { '-' }));
+    }
+    if let Some(by) = replaced_by {
+        text.push_str(&format!(
+            "    node {by} was put in the place of this one: stop it, and remove its data directory\n"
+        ));
     }
     for shard in own.shards.values() {
         let now = shard.group().metrics();

@@ -1,7 +1,7 @@
 //! A node in production: its data directory, its ports, and the life between start and stop.
 //!
 //! ```text
-//!   open the directory ── no cluster yet? wait in the lobby until one is founded ── start the node
+//!   open the directory ── no cluster yet? wait in the lobby until it belongs to one ── start the node
 //!   ── serve ── told to stop: not ready, hand leads over, finish what is in flight, flush ── end
 //! ```
 
@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status};
 use crate::api::refusal::{self, Pairs};
 use crate::api::{self, Api};
 use crate::clock::Clock;
-use crate::cluster::{Cluster, Descriptor, Founding, NodeId, NodePlace, SHARDS_DEFAULT};
+use crate::cluster::{Cluster, Descriptor, Founding, NodePlace, SHARDS_DEFAULT, State};
 use crate::config::Config;
 use crate::log::{self, LogHandle, LogOptions, LogWriter, RealDisk, Recovered};
 use crate::node::{Mailroom, Node, Parts};
@@ -196,7 +196,7 @@ impl Server {
              under the same id. {}",
             config.data.display(),
             if cluster.founding().replicas > 1 {
-                "Mount the disk that holds it, or replace this node"
+                "Mount the disk that holds it, or replace this node: purser cluster replace"
             } else {
                 "Mount the disk that holds it, or restore the whole directory from a copy"
             }
@@ -303,7 +303,7 @@ fn last_time(node: &Node) -> anyhow::Result<purser_ledger::time::Time> {
     Ok(reached)
 }
 
-/// Before there is a cluster: tells who the node is, and takes the founding in.
+/// Before there is a cluster: tells who the node is, and takes the founding in, or a lost node's place.
 struct Lobby {
     place: NodePlace,
     data: PathBuf,
@@ -313,46 +313,34 @@ struct Lobby {
 }
 
 impl Lobby {
-    fn take_in(&self, request: &v1::FoundRequest) -> Result<(), Status> {
-        let founding = founding_of(request, self.place.id)?;
+    fn found(&self, request: &v1::FoundRequest) -> Result<(), Status> {
+        let founding = api::cluster::founding_of(request)?;
+        if !founding.names(self.place.id) {
+            let told = format!("this node, {}, is not among them", self.place.id);
+            return Err(refusal::malformed_field("nodes", &told));
+        }
+        self.belong(founding, None)
+    }
+
+    fn join(&self, request: &v1::JoinRequest) -> Result<(), Status> {
+        let (founding, state) = api::replace::joined(request, self.place.id)?;
+        self.belong(founding, Some(state))
+    }
+
+    fn belong(&self, founding: Founding, joined: Option<State>) -> Result<(), Status> {
         if self.shards.is_some_and(|own| own != founding.shards) {
             return Err(refusal::malformed_field("shards", "this node is configured for another number"));
         }
         let mut descriptor = self.descriptor.lock().unwrap_or_else(PoisonError::into_inner);
-        descriptor
-            .found(&self.data, founding)
-            .map_err(|error| refusal::refuse("ALREADY_EXISTS", error.to_string(), Pairs::new()))?;
+        let written = match joined {
+            None => descriptor.found(&self.data, founding),
+            Some(state) => descriptor.join(&self.data, founding, state),
+        };
+        written.map_err(|error| refusal::refuse("ALREADY_EXISTS", error.to_string(), Pairs::new()))?;
         // The answer still goes out: the lobby closes when what it has begun is done.
         self.founded.send_replace(true);
         Ok(())
     }
-}
-
-fn founding_of(request: &v1::FoundRequest, own: NodeId) -> Result<Founding, Status> {
-    let malformed = refusal::malformed_field;
-    let id = |text: &str| text.parse::<uuid::Uuid>().ok();
-    let cluster_id = id(&request.cluster_id).ok_or_else(|| malformed("cluster_id", "must be a UUID"))?;
-    let number = |field: &str, told: u32| {
-        u16::try_from(told).map_err(|_| malformed(field, &format!("{told} is too many")))
-    };
-    let mut nodes = Vec::new();
-    for node in &request.nodes {
-        let id = id(&node.node_id).ok_or_else(|| malformed("nodes.node_id", "must be a UUID"))?;
-        nodes.push(NodePlace {
-            id: NodeId(id),
-            api_address: node.api_address.clone(),
-            peer_address: node.peer_address.clone(),
-            version: String::new(),
-        });
-    }
-    let shards = number("shards", request.shards)?;
-    let replicas = number("replicas", request.replicas)?;
-    let founding = Founding { cluster_id, shards, replicas, nodes };
-    founding.check().map_err(|error| malformed("founding", &error.to_string()))?;
-    if !founding.names(own) {
-        return Err(malformed("nodes", &format!("this node, {own}, is not among them")));
-    }
-    Ok(founding)
 }
 
 #[tonic::async_trait]
@@ -374,8 +362,20 @@ impl ClusterService for Lobby {
     }
 
     async fn found(&self, request: Request<v1::FoundRequest>) -> Result<Response<v1::FoundResponse>, Status> {
-        self.take_in(request.get_ref())?;
+        Lobby::found(self, request.get_ref())?;
         Ok(Response::new(v1::FoundResponse {}))
+    }
+
+    async fn replace(
+        &self,
+        _request: Request<v1::ReplaceRequest>,
+    ) -> Result<Response<v1::ReplaceResponse>, Status> {
+        Err(no_cluster_yet())
+    }
+
+    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        Lobby::join(self, request.get_ref())?;
+        Ok(Response::new(v1::JoinResponse {}))
     }
 
     async fn get_shard_map(
@@ -394,7 +394,10 @@ impl ClusterService for Lobby {
 }
 
 fn no_cluster_yet() -> Status {
-    refusal::unavailable("this node belongs to no cluster yet: found one with `purser cluster init`")
+    refusal::unavailable(
+        "this node belongs to no cluster yet: found one with `purser cluster init`, or put it in a lost \
+         node's place with `purser cluster replace`",
+    )
 }
 
 /// A node that was started.
@@ -417,7 +420,7 @@ impl Running {
         let Running { held, api, admin, readiness, log } = self;
         let node = &held.node;
         let metrics = observe::install_metrics()?;
-        let routes = observe::routes(node.shards().clone(), log, readiness.clone(), metrics);
+        let routes = observe::routes(node, log, readiness.clone(), metrics);
         let admin = tokio::spawn(axum::serve(admin, routes).into_future());
 
         let (health, health_service) = tonic_health::server::health_reporter();

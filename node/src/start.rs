@@ -46,7 +46,7 @@ Examples: three nodes on one machine
   purser start --data d3 --listen 127.0.0.1:7680 --admin-listen 127.0.0.1:7681 --peer-listen 127.0.0.1:7682
   purser cluster init --nodes 127.0.0.1:7480,127.0.0.1:7580,127.0.0.1:7680
 
-A new node waits until a cluster is founded with it. Its addresses may change between starts; its data
+A new node waits until a cluster is founded with it, or it is put in a lost node's place. Its addresses may change between starts; its data
 directory is what makes it the same node.
 Settings come from defaults, the --config file, PURSER_... variables and flags; later ones win.
 Ctrl-C or SIGTERM stops it: it hands its leads over, finishes what is in flight, and leaves everything
@@ -72,7 +72,9 @@ impl StartArgs {
             data.display()
         );
         if server.descriptor.founding.is_none() {
-            println!("  it belongs to no cluster yet: purser cluster init --nodes {},…", place.api_address);
+            let own = place.api_address;
+            println!("  it belongs to no cluster yet: purser cluster init --nodes {own},…");
+            println!("  or, in a lost node's place: purser cluster replace --lost ID --with {own} --nodes …");
         }
         if !server.wait_for_founding(stop.clone()).await? {
             return Ok(());

@@ -1,155 +1,18 @@
 //! Three nodes as one cluster, in this process, over real ports: founding, any node answers, leaders
-//! and their hand-over, nodes that go away and come back at other addresses.
+//! and their hand-over, nodes that go away and come back at other addresses, and nodes that are lost and
+//! replaced.
 
+mod cluster_support;
 mod node_support;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
-use node_support::{
-    create_request, debit_request, grant_request, hold_request, pair, purser, reason, tranche,
-};
-use purser_node::config::Config;
-use purser_node::server::{Listeners, Server};
+use cluster_support::{Member, all_led, available, init, replace, three, until, with_credits};
+use node_support::{debit_request, hold_request, pair, reason};
 use purser_proto::v1;
 use purser_proto::v1::cluster_client::ClusterClient;
-use purser_proto::v1::ledger_client::LedgerClient;
-use tokio::sync::watch;
-use tonic::transport::Channel;
 use tonic::{Code, Request};
-
-/// How often a condition is looked at, and how often at most.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-const LOOKS_MAX: usize = 1_200;
-
-/// A node of a cluster, from its start to its end.
-struct Member {
-    api: SocketAddr,
-    stop: watch::Sender<bool>,
-    served: tokio::task::JoinHandle<anyhow::Result<()>>,
-}
-
-impl Member {
-    /// Starts a node on a directory; it waits until its cluster is founded.
-    async fn start(data: &Path) -> Member {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = Config {
-            data: data.to_owned(),
-            listen: any,
-            admin_listen: any,
-            peer_listen: any,
-            cache_mib: 8,
-            disk_reserve_mib: 0,
-            ..Config::default()
-        };
-        let listeners = Listeners::bind_with_peers(&config).await.expect("ports");
-        let api = listeners.api_address;
-        let mut server = Server::open(config, listeners).expect("a data directory");
-        let (stop, stopped) = watch::channel(false);
-        let served = tokio::spawn(async move {
-            if !server.wait_for_founding(stopped.clone()).await? {
-                return Ok(());
-            }
-            // Whoever waits for the node in vain sees why.
-            let started = server.start().await.inspect_err(|error| eprintln!("it did not start: {error:#}"));
-            started?.serve(stopped).await
-        });
-        Member { api, stop, served }
-    }
-
-    async fn stop(self) {
-        self.stop.send_replace(true);
-        self.served.await.expect("no panic").expect("a clean end");
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.api)
-    }
-
-    async fn ledger(&self) -> LedgerClient<Channel> {
-        LedgerClient::connect(self.url()).await.expect("a connection")
-    }
-
-    async fn cluster(&self) -> ClusterClient<Channel> {
-        ClusterClient::connect(self.url()).await.expect("a connection")
-    }
-
-    async fn status(&self) -> Option<v1::GetStatusResponse> {
-        let mut cluster = ClusterClient::connect(self.url()).await.ok()?;
-        cluster.get_status(v1::GetStatusRequest {}).await.ok().map(tonic::Response::into_inner)
-    }
-
-    async fn map(&self) -> Option<v1::GetShardMapResponse> {
-        let mut cluster = ClusterClient::connect(self.url()).await.ok()?;
-        cluster.get_shard_map(v1::GetShardMapRequest {}).await.ok().map(tonic::Response::into_inner)
-    }
-}
-
-/// Waits until something holds.
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    for _ in 0..LOOKS_MAX {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    panic!("it never came about: {what}");
-}
-
-fn every_group_is_led(status: &v1::GetStatusResponse) -> bool {
-    status.groups.len() > 1 && status.groups.iter().all(|group| group.replicas.iter().any(|own| own.leads))
-}
-
-/// Tells each node of the cluster that they make, as `purser cluster init` does.
-fn init(members: &[&Member], shards: u32) -> std::process::Output {
-    let nodes: Vec<String> = members.iter().map(|member| member.api.to_string()).collect();
-    let shards = shards.to_string();
-    purser()
-        .args(["cluster", "init", "--nodes", &nodes.join(","), "--shards", &shards])
-        .output()
-        .expect("it ran")
-}
-
-/// Three nodes that make a cluster, every shard led.
-async fn three(folder: &Path) -> [Member; 3] {
-    let [one, two, three] = ["1", "2", "3"].map(|name| folder.join(name));
-    let members = [Member::start(&one).await, Member::start(&two).await, Member::start(&three).await];
-    let [a, b, c] = &members;
-    let command: [&Member; 3] = [a, b, c];
-    let output = tokio::task::block_in_place(|| init(&command, 4));
-    assert!(output.status.success(), "{output:?}");
-    all_led(&members).await;
-    members
-}
-
-async fn all_led(members: &[Member]) {
-    for member in members {
-        until("every group is led", async || {
-            member.status().await.is_some_and(|status| {
-                every_group_is_led(&status) && status.nodes.iter().all(|node| node.reachable)
-            })
-        })
-        .await;
-    }
-}
-
-async fn with_credits(ledger: &mut LedgerClient<Channel>, customer: &str, amount: &str) {
-    ledger.create_wallet(create_request(customer, "main", 0)).await.expect("a wallet");
-    let credits = vec![tranche(amount, v1::TrancheKind::Purchased)];
-    ledger.grant(grant_request(customer, "main", credits)).await.expect("credits");
-}
-
-async fn available(ledger: &mut LedgerClient<Channel>, customer: &str) -> String {
-    let request = v1::GetBalanceRequest {
-        customer: customer.to_owned(),
-        wallet: "main".to_owned(),
-        ..Default::default()
-    };
-    let balance = ledger.get_balance(request).await.expect("a balance").into_inner();
-    balance.wallets[0].balance.as_ref().expect("figures").available.clone()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_node_answers_for_every_customer() {
@@ -271,7 +134,7 @@ async fn a_founding_that_was_cut_off_is_completed_by_the_same_command() {
     })
     .await;
 
-    let output = tokio::task::block_in_place(|| init(&members.iter().collect::<Vec<_>>(), 64));
+    let output = init(&members.iter().collect::<Vec<_>>(), 64);
 
     assert!(output.status.success(), "{output:?}");
     all_led(&members).await;
@@ -279,7 +142,7 @@ async fn a_founding_that_was_cut_off_is_completed_by_the_same_command() {
         let map = member.map().await.expect("a map");
         assert_eq!((map.cluster_id.as_str(), map.shards.len()), (founding.cluster_id.as_str(), 2));
     }
-    let again = tokio::task::block_in_place(|| init(&members.iter().collect::<Vec<_>>(), 2));
+    let again = init(&members.iter().collect::<Vec<_>>(), 2);
     assert!(String::from_utf8_lossy(&again.stdout).contains("was founded before"), "{again:?}");
     for member in members {
         member.stop().await;
@@ -352,6 +215,175 @@ async fn without_a_majority_nothing_is_applied_and_with_one_again_the_same_key_i
     .await;
     assert_eq!(available(&mut ledger, "acme").await, "60");
     for member in [first, second] {
+        member.stop().await;
+    }
+}
+
+/// The cluster is well, with these nodes and no others, each with a replica of every group.
+async fn is_well_with(member: &Member, nodes: &[&str]) -> bool {
+    let Some(status) = member.status().await else { return false };
+    let names: BTreeSet<String> =
+        status.nodes.iter().filter_map(|node| Some(node.place.as_ref()?.node_id.clone())).collect();
+    let working = |group: &v1::GroupStatus| {
+        group.replicas.len() == nodes.len()
+            && group.replicas.iter().all(|own| own.reachable && own.stopped.is_empty() && !own.coming)
+    };
+    names == nodes.iter().map(|id| (*id).to_owned()).collect()
+        && status.groups.iter().all(|group| working(group) && group.replicas.iter().any(|own| own.leads))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_its_disk_is_replaced_and_the_new_one_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [first, second, third] = three(folder.path()).await;
+    for n in 0..8 {
+        with_credits(&mut first.ledger().await, &format!("customer-{n}"), "100").await;
+    }
+    let [a, b, lost] = [first.id().await, second.id().await, third.id().await];
+    third.stop().await;
+    std::fs::remove_dir_all(folder.path().join("3")).expect("the disk is lost");
+
+    let new = Member::start(&folder.path().join("4")).await;
+    let output = replace(&lost, &new, &first);
+
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("has taken the place of"), "{output:?}");
+    let own = new.id().await;
+    for member in [&first, &second, &new] {
+        until("all are well without the lost one", async || is_well_with(member, &[&a, &b, &own]).await)
+            .await;
+    }
+    let again = replace(&lost, &new, &second);
+    assert!(again.status.success(), "the same again changes nothing: {again:?}");
+    // It has everything, and its vote counts: with another one gone it makes a majority, also after a restart.
+    new.stop().await;
+    second.stop().await;
+    let new = Member::start(&folder.path().join("4")).await;
+    for n in 0..8 {
+        let debit = debit_request(&format!("customer-{n}"), "main", "1");
+        until("the new one and one of the old are enough", async || {
+            new.ledger().await.debit(debit.clone()).await.is_ok()
+        })
+        .await;
+        assert_eq!(available(&mut first.ledger().await, &format!("customer-{n}")).await, "99");
+    }
+    for member in [first, new] {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_replaced_and_comes_back_says_so_and_disturbs_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [first, second, third] = three(folder.path()).await;
+    with_credits(&mut first.ledger().await, "acme", "100").await;
+    let [a, b, lost] = [first.id().await, second.id().await, third.id().await];
+    third.stop().await;
+    let new = Member::start(&folder.path().join("4")).await;
+    let output = replace(&lost, &new, &first);
+    assert!(output.status.success(), "{output:?}");
+    let own = new.id().await;
+
+    let back = Member::start(&folder.path().join("3")).await;
+
+    until("it knows that it was replaced", async || {
+        back.status().await.is_some_and(|status| status.replaced_by == own)
+    })
+    .await;
+    let ready = back.ready();
+    assert!(ready.contains("503") && ready.contains("[-] member") && ready.contains("stop it"), "{ready}");
+    until("it has no replica any more", async || {
+        back.ready().lines().all(|line| !line.contains("shard") || line.contains("stopped"))
+    })
+    .await;
+    // What it is asked it hands on.
+    assert_eq!(available(&mut back.ledger().await, "acme").await, "100");
+    first.ledger().await.debit(debit_request("acme", "main", "30")).await.expect("applied");
+    assert_eq!(available(&mut back.ledger().await, "acme").await, "70");
+    for member in [&first, &second, &new] {
+        until("all are well without it", async || is_well_with(member, &[&a, &b, &own]).await).await;
+    }
+    for member in [first, second, new, back] {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_replaced_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let members = three(folder.path()).await;
+    let waiting = Member::start(&folder.path().join("4")).await;
+    let [lost, other] = [members[0].id().await, members[1].id().await];
+    let new = waiting.place().await;
+    let refused = async |lost: &str, with: Option<v1::NodePlace>| {
+        let request = v1::ReplaceRequest { lost_node_id: lost.to_owned(), with };
+        let refused = members[1].cluster().await.replace(request).await.expect_err("refused");
+        (reason(&refused), refused.message().to_owned())
+    };
+    let named = |(reason, told): (String, String), field: &str| {
+        assert_eq!(reason, "INVALID_ARGUMENT", "{told}");
+        assert!(told.starts_with(field), "{told}");
+    };
+
+    named(refused("n1", Some(new.clone())).await, "lost_node_id: must be a UUID");
+    let stranger = "6f0c1f53-5a3c-4d0e-9a83-2d6a3d6f1c55";
+    named(refused(stranger, Some(new.clone())).await, "lost_node_id: ");
+    named(refused(&lost, None).await, "with: required");
+    let silent = v1::NodePlace { peer_address: String::new(), ..new.clone() };
+    named(refused(&lost, Some(silent)).await, "with.peer_address: required");
+    let member = v1::NodePlace { node_id: other.clone(), ..new.clone() };
+    named(refused(&lost, Some(member)).await, "with.node_id: ");
+    let joined = v1::JoinRequest { founding: None, map: Vec::new() };
+    let told = waiting.cluster().await.join(joined).await.expect_err("nothing to join");
+    named((reason(&told), told.message().to_owned()), "founding: required");
+
+    // The new node is not told of its place: it waits, and the others go on without the lost one.
+    let request = v1::ReplaceRequest { lost_node_id: lost.clone(), with: Some(new.clone()) };
+    until("the meta group, which has just begun, takes it", async || {
+        members[1].cluster().await.replace(request.clone()).await.is_ok()
+    })
+    .await;
+    members[2].cluster().await.replace(request).await.expect("taken again");
+    let third = v1::NodePlace { node_id: stranger.to_owned(), ..new.clone() };
+    let (reason, told) = refused(&lost, Some(third.clone())).await;
+    assert_eq!(reason, "ALREADY_EXISTS", "{told}");
+    let (reason, told) = refused(&other, Some(third)).await;
+    assert_eq!(reason, "UNAVAILABLE", "{told}");
+    assert!(told.contains(&new.node_id), "{told}");
+    for member in members.into_iter().chain([waiting]) {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_replica_of_the_meta_group_follows_the_map_and_is_followed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut members = Vec::new();
+    for name in ["1", "2", "3", "4"] {
+        members.push(Member::start(&folder.path().join(name)).await);
+    }
+    let output = init(&members.iter().collect::<Vec<_>>(), 4);
+    assert!(output.status.success(), "{output:?}");
+    all_led(&members).await;
+    // The meta group is on the first three.
+    let (first, fourth) = (members.remove(0), members.remove(2));
+    let [one, four] = [first.id().await, fourth.id().await];
+    first.stop().await;
+    fourth.stop().await;
+    let first = Member::start(&folder.path().join("1")).await;
+    let fourth = Member::start(&folder.path().join("4")).await;
+
+    for member in members.iter().chain([&first, &fourth]) {
+        until("everybody knows both new addresses", async || {
+            let map = member.map().await.unwrap_or_default();
+            let is_at = |id: &str, at: &Member| {
+                map.nodes.iter().any(|node| node.node_id == id && node.api_address == at.api.to_string())
+            };
+            is_at(&one, &first) && is_at(&four, &fourth)
+        })
+        .await;
+    }
+    for member in members.into_iter().chain([first, fourth]) {
         member.stop().await;
     }
 }

@@ -12,7 +12,7 @@ use purser_node::peer::message::Kind;
 use purser_node::raft::{ProposeError, ReadError, ReplicaId};
 use raft_support::commands::{create_wallet, create_wallet_padded, is_replay, name, was_replayed};
 use raft_support::messages::forged;
-use raft_support::nodes::{Choices, Cluster, agree, create_somewhere, node_id};
+use raft_support::nodes::{Choices, Cluster, REPLACED, agree, create_somewhere, node_id};
 use raft_support::switchboard::Fate;
 use raft_support::{eventually, runtime, within_reason};
 
@@ -360,6 +360,8 @@ fn a_message_for_another_cluster_group_or_replica_is_refused_and_says_so() {
         let refused = receive(&|body| body[29] ^= 8).await.expect_err("another replica");
         let (other, here) = (to ^ 8, to);
         assert_eq!(refused, format!("the message is for replica {other} of group 8, here is replica {here}"));
+        let refused = receive(&|body| body[21] = REPLACED.0 as u8).await.expect_err("one that was replaced");
+        assert_eq!(refused, "replica 9 of group 8 was replaced");
         let refused = receive(&|body| body[0] = 9).await.expect_err("another version");
         assert_eq!(refused, "cannot decode a message of another replica");
         cluster.stop_all().await;

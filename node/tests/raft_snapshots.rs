@@ -1,18 +1,18 @@
 //! Stories of a replica that lacks what the others have purged: it comes back through a snapshot,
-//! whole, or stays as it was.
+//! whole, or stays as it was. One that lost everything comes back as another one.
 
 mod raft_support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use purser_node::raft::GroupConfig;
+use purser_node::raft::{GroupConfig, Moved, ReplicaId};
 use purser_node::storage::Generation;
 use raft_support::commands::{create_wallets, rows, was_replayed};
 use raft_support::messages::{Asked, asked, forged};
-use raft_support::nodes::{Choices, Cluster, GROUP, agree, config, node_id};
+use raft_support::nodes::{Choices, Cluster, GROUP, agree, config, create_somewhere, node_id};
 use raft_support::switchboard::Fate;
-use raft_support::{eventually, runtime};
+use raft_support::{eventually, runtime, within_reason};
 
 /// Enough rows for several chunks.
 const WALLETS: usize = 3_000;
@@ -61,6 +61,39 @@ fn a_follower_that_lacks_what_was_purged_comes_back_through_a_snapshot() {
         cluster.open(away).await;
         agree(&cluster).await;
         assert_eq!(cluster.group(away).store().generation(), Generation(2));
+        cluster.stop_all().await;
+    });
+}
+
+#[test]
+fn a_lost_replica_is_replaced_step_by_step_whoever_leads_and_the_new_one_counts() {
+    runtime().block_on(async {
+        let (mut cluster, leader, lost) = with_one_far_behind(config()).await;
+        let other = (1..=3).find(|other| ![leader, lost].contains(other)).expect("a third one");
+        cluster.open(4).await;
+        let meant = [leader, other, 4].map(ReplicaId).into();
+        let mut steps = Vec::new();
+        within_reason("the members change", async {
+            loop {
+                let leader = cluster.leader().await;
+                match cluster.group(leader).move_to(&meant).await.expect("it works") {
+                    Moved::Done => return,
+                    Moved::OnTheWay(step) => steps.push(step),
+                }
+                // Whoever leads next goes on.
+                cluster.group(leader).hand_over(None).await.expect("it works");
+            }
+        })
+        .await;
+        assert!(steps.iter().any(|step| step == "a step was done"), "{steps:?}");
+        agree(&cluster).await;
+        for number in cluster.numbers() {
+            assert_eq!(cluster.group(number).metrics().voters, meant, "replica {number}");
+        }
+        // With one of the old ones gone it makes the majority.
+        cluster.stop(other).await;
+        assert!(!create_somewhere(&cluster, "after").await);
+        agree(&cluster).await;
         cluster.stop_all().await;
     });
 }

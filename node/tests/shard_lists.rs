@@ -44,6 +44,10 @@ impl Whereabouts for Nobody {
     fn node_of(&self, _group: GroupId, _replica: ReplicaId) -> Option<NodeId> {
         None
     }
+
+    fn is_replaced(&self, _group: GroupId, _replica: ReplicaId) -> bool {
+        false
+    }
 }
 
 /// A shard whose group takes no entry above 64 KiB, though the batcher makes entries of a megabyte.

@@ -18,11 +18,13 @@ const PATH_SERVICE_METHOD: i32 = 2;
 
 /// Responses that are about a server or the cluster and not about a shard, and those that carry many
 /// answers, each with its own receipt.
-const WITHOUT_STAMP: [&str; 10] = [
+const WITHOUT_STAMP: [&str; 12] = [
     "GetClockResponse",
     "AdvanceClockResponse",
     "GetNodeResponse",
     "FoundResponse",
+    "ReplaceResponse",
+    "JoinResponse",
     "GetShardMapResponse",
     "GetStatusResponse",
     "DebitBatchResponse",

@@ -510,6 +510,8 @@ service! {
     Cluster {
         get_node(GetNodeRequest) -> GetNodeResponse,
         found(FoundRequest) -> FoundResponse,
+        replace(ReplaceRequest) -> ReplaceResponse,
+        join(JoinRequest) -> JoinResponse,
         get_status(GetStatusRequest) -> GetStatusResponse,
     }
 

@@ -15,7 +15,7 @@ use crate::cluster::{Founding, NodeId, NodePlace, group_of};
 /// How long another node may take to tell its state.
 const STATUS_WAIT: Duration = Duration::from_secs(2);
 
-/// A founding as it was asked for.
+/// A founding as it is asked for.
 pub(crate) fn founding(founding: &Founding) -> v1::FoundRequest {
     v1::FoundRequest {
         cluster_id: founding.cluster_id.to_string(),
@@ -31,6 +31,37 @@ fn place(node: &NodePlace) -> v1::NodePlace {
         api_address: node.api_address.clone(),
         peer_address: node.peer_address.clone(),
     }
+}
+
+/// The founding that is asked for.
+pub fn founding_of(request: &v1::FoundRequest) -> Result<Founding, Status> {
+    let malformed = refusal::malformed_field;
+    let id = |text: &str| text.parse::<uuid::Uuid>().ok();
+    let cluster_id = id(&request.cluster_id).ok_or_else(|| malformed("cluster_id", "must be a UUID"))?;
+    let number = |field: &str, told: u32| {
+        u16::try_from(told).map_err(|_| malformed(field, &format!("{told} is too many")))
+    };
+    let places = request.nodes.iter().map(|node| place_of(node, "nodes"));
+    let nodes = places.collect::<Result<Vec<_>, _>>()?;
+    let shards = number("shards", request.shards)?;
+    let replicas = number("replicas", request.replicas)?;
+    let founding = Founding { cluster_id, shards, replicas, nodes };
+    founding.check().map_err(|error| malformed("founding", &error.to_string()))?;
+    Ok(founding)
+}
+
+/// The place of a node that a request names in a field.
+pub(super) fn place_of(node: &v1::NodePlace, field: &str) -> Result<NodePlace, Status> {
+    Ok(NodePlace {
+        id: node_id(&node.node_id, &format!("{field}.node_id"))?,
+        api_address: node.api_address.clone(),
+        peer_address: node.peer_address.clone(),
+        version: String::new(),
+    })
+}
+
+pub(super) fn node_id(text: &str, field: &str) -> Result<NodeId, Status> {
+    text.parse().map(NodeId).map_err(|_| refusal::malformed_field(field, "must be a UUID"))
 }
 
 impl Api {
@@ -50,9 +81,14 @@ impl Api {
 
     /// A founding that comes too late: fine if it is the one that was.
     pub fn found_again(&self, request: &v1::FoundRequest) -> Result<v1::FoundResponse, Status> {
+        self.is_of(&request.cluster_id).map(|()| v1::FoundResponse {})
+    }
+
+    /// Refuses another cluster's.
+    pub(super) fn is_of(&self, cluster_id: &str) -> Result<(), Status> {
         let own = self.cluster.founding().cluster_id.to_string();
-        if request.cluster_id == own {
-            return Ok(v1::FoundResponse {});
+        if cluster_id == own {
+            return Ok(());
         }
         let pairs = refusal::Pairs::from([("cluster".to_owned(), own.clone())]);
         Err(refusal::refuse("ALREADY_EXISTS", format!("this node belongs to cluster {own}"), pairs))
@@ -98,6 +134,7 @@ impl Api {
                 stopped: now.stopped.unwrap_or_default(),
                 digest: digest_index.map(|_| format!("{digest:016x}")).unwrap_or_default(),
                 digest_index: digest_index.unwrap_or(0),
+                coming: false,
             };
             groups.push(v1::GroupStatus { group: id.0, replicas: vec![replica] });
         }
@@ -117,12 +154,14 @@ impl Api {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             leads,
             replicas: groups.len() as u32,
+            replaced_by: String::new(),
         };
         v1::GetStatusResponse {
             cluster_id: state.cluster_id.to_string(),
             epoch: state.epoch,
             nodes: vec![node],
             groups,
+            replaced_by: self.replaced_by(),
         }
     }
 
@@ -145,18 +184,24 @@ impl Api {
             join_all(asked).await.into_iter().collect();
         let nodes = state.nodes.values().map(|node| {
             let told = told.get(&node.id).and_then(Option::as_ref).and_then(|told| told.nodes.first());
-            told.cloned().unwrap_or_else(|| v1::NodeStatus { place: Some(place(node)), ..Default::default() })
+            let told = told.cloned();
+            let told =
+                told.unwrap_or_else(|| v1::NodeStatus { place: Some(place(node)), ..Default::default() });
+            let by = state.replaced.get(&node.id).map(NodeId::to_string);
+            v1::NodeStatus { replaced_by: by.unwrap_or_default(), ..told }
         });
         let groups = (0u32..).zip(&state.groups).map(|(group, places)| {
-            let replicas = places.replicas.iter().map(|own| {
+            let replicas = places.all().map(|own| {
                 let node = told.get(&own.node).and_then(Option::as_ref);
                 let of_group = node.and_then(|node| node.groups.iter().find(|told| told.group == group));
                 let replica = of_group.and_then(|told| told.replicas.first());
-                replica.cloned().unwrap_or_else(|| v1::ReplicaStatus {
+                let told = replica.cloned().unwrap_or_else(|| v1::ReplicaStatus {
                     replica_id: own.replica.0,
                     node_id: own.node.to_string(),
                     ..Default::default()
-                })
+                });
+                let coming = places.coming.is_some_and(|coming| coming.place == *own);
+                v1::ReplicaStatus { coming, ..told }
             });
             v1::GroupStatus { group, replicas: replicas.collect() }
         });
@@ -165,6 +210,11 @@ impl Api {
             epoch: state.epoch,
             nodes: nodes.collect(),
             groups: groups.collect(),
+            replaced_by: self.replaced_by(),
         }
+    }
+
+    fn replaced_by(&self) -> String {
+        self.cluster.replaced_by().map(|by| by.to_string()).unwrap_or_default()
     }
 }

@@ -24,6 +24,7 @@ use tonic_types::StatusExt;
 
 use super::methods::{AboutCustomer, for_each_method};
 use super::{Api, refusal};
+use crate::cluster::state::GroupPlace;
 use crate::cluster::{NodeId, group_of};
 use crate::peer::message::Kind;
 use crate::shard::ShardId;
@@ -168,12 +169,9 @@ impl Api {
             Some(leading) if leading.node != own => Some(leading.node),
             _ => {
                 let state = self.cluster.state();
-                let others: Vec<NodeId> = state
-                    .replicas(group)
-                    .iter()
-                    .map(|place| place.node)
-                    .filter(|node| *node != own)
-                    .collect();
+                let places = state.group(group).into_iter().flat_map(GroupPlace::all);
+                let others: Vec<NodeId> =
+                    places.map(|place| place.node).filter(|node| *node != own).collect();
                 // With a replica here that works, whoever is elected will be known here.
                 let blind = self.cluster.group(group).is_none_or(|group| group.has_stopped());
                 others.get(attempt % others.len().max(1)).copied().filter(|_| blind)

@@ -22,6 +22,7 @@ pub mod page;
 pub mod reads;
 pub mod refusal;
 pub mod render;
+pub mod replace;
 #[cfg(not(madsim))]
 pub mod service;
 pub mod shape;

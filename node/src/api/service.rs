@@ -154,6 +154,17 @@ impl Cluster for Api {
         self.found_again(request.get_ref()).map(Response::new)
     }
 
+    async fn replace(
+        &self,
+        request: Request<v1::ReplaceRequest>,
+    ) -> Result<Response<v1::ReplaceResponse>, Status> {
+        Api::replace(self, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        self.join_again(request.get_ref()).map(Response::new)
+    }
+
     async fn get_shard_map(
         &self,
         _request: Request<v1::GetShardMapRequest>,

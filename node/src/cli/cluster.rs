@@ -1,26 +1,24 @@
-//! `purser cluster`: found one, and see how it does.
+//! `purser cluster`: found one. How it does is `status`, replacing a lost node is `replace`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use purser_proto::v1::{
-    FoundRequest, GetNodeRequest, GetNodeResponse, GetStatusRequest, GetStatusResponse, GroupStatus,
-    NodePlace,
-};
+use purser_proto::v1::{FoundRequest, GetNodeRequest, GetNodeResponse, GetStatusRequest, NodePlace};
 use serde_json::json;
 
 use super::answer::{Answer, Exit};
 use super::failure::Failure;
+use super::replace::ReplaceArgs;
 use super::session::{About, Globals, Session};
-use super::table::{self, Column, Lean};
-use super::{json, table::or_none};
+use super::{json, status};
 
 /// Shown under `--help`.
 pub const EXAMPLES: &str = "\
 Examples:
   purser cluster init --nodes 127.0.0.1:7480,127.0.0.1:7580,127.0.0.1:7680
   purser cluster status
+  purser cluster replace --lost 0f3c… --with 127.0.0.1:7780 --nodes 127.0.0.1:7480
   purser cluster status -o json | jq '.nodes[] | {node: .place.api_address, reachable}'";
 
 /// Replicas of a cluster of three nodes or more that does not say.
@@ -45,6 +43,9 @@ Examples:
   purser cluster init --nodes 127.0.0.1:7480,127.0.0.1:7580,127.0.0.1:7680
   purser cluster init --nodes n1:7480,n2:7480,n3:7480 --shards 64")]
     Init(InitArgs),
+    /// Put a new node in the place of one that is lost, with its disk or for good
+    #[command(after_help = super::replace::AFTER_HELP)]
+    Replace(ReplaceArgs),
     /// Show its nodes, and who leads and follows in each shard
     #[command(after_help = "\
 The exit code is 1 if a node cannot be reached, a shard has no leader, or a replica does not work.
@@ -73,22 +74,24 @@ impl ClusterCommand {
     /// Runs what needs one server.
     pub async fn run(self, session: &Session) -> Result<Answer, Failure> {
         match self {
-            ClusterCommand::Init(_) => Err(Failure::Usage("init speaks to its --nodes".to_owned())),
+            ClusterCommand::Init(_) | ClusterCommand::Replace(_) => {
+                Err(Failure::Usage("it speaks to its --nodes".to_owned()))
+            }
             ClusterCommand::Status => {
                 let request = session.request(GetStatusRequest {});
                 let mut cluster = session.cluster();
                 let about = About::read("show the cluster");
                 let status = session.wait(about, cluster.get_status(request)).await?;
-                Ok(show_status(&status))
+                Ok(status::show(&status))
             }
         }
     }
 }
 
 /// A node that was asked who it is.
-struct Asked {
-    session: Session,
-    told: GetNodeResponse,
+pub(super) struct Asked {
+    pub session: Session,
+    pub told: GetNodeResponse,
 }
 
 impl InitArgs {
@@ -154,7 +157,7 @@ impl InitArgs {
     }
 }
 
-async fn ask(globals: &Globals, address: &str) -> Result<Asked, Failure> {
+pub(super) async fn ask(globals: &Globals, address: &str) -> Result<Asked, Failure> {
     let server = match address.contains("://") {
         true => address.to_owned(),
         false => format!("http://{address}"),
@@ -173,7 +176,7 @@ async fn ready(session: &Session) -> Vec<String> {
     loop {
         let status = session.cluster().get_status(session.request(GetStatusRequest {})).await;
         let wrong = match status {
-            Ok(status) => troubles(status.get_ref()),
+            Ok(status) => status::troubles(status.get_ref()),
             // The node goes from waiting to serving.
             Err(status) => vec![status.message().to_owned()],
         };
@@ -204,170 +207,4 @@ fn show_founded(founding: &FoundRequest, told: &[String], troubles: &[String]) -
     let json = json!({ "founding": json::shape(founding), "told": told, "troubles": troubles });
     let exit = if troubles.is_empty() { Exit::Done } else { Exit::Refused };
     Answer::new(text, json).with_exit(exit)
-}
-
-fn show_status(status: &GetStatusResponse) -> Answer {
-    let troubles = troubles(status);
-    let mut text = format!("cluster {}, epoch {}\n\n{}", status.cluster_id, status.epoch, nodes(status));
-    text.push_str(&format!("\n\n{}", groups(status)));
-    for trouble in &troubles {
-        text.push_str(&format!("\n! {trouble}"));
-    }
-    let exit = if troubles.is_empty() { Exit::Done } else { Exit::Refused };
-    Answer::new(text, json::shape(status)).with_exit(exit)
-}
-
-fn nodes(status: &GetStatusResponse) -> String {
-    const COLUMNS: [Column; 7] = [
-        ("NODE", Lean::Left),
-        ("API", Lean::Left),
-        ("PEERS", Lean::Left),
-        ("STATE", Lean::Left),
-        ("VERSION", Lean::Left),
-        ("LEADS", Lean::Right),
-        ("REPLICAS", Lean::Right),
-    ];
-    let rows = status.nodes.iter().map(|node| {
-        let place = node.place.clone().unwrap_or_default();
-        vec![
-            place.node_id,
-            place.api_address,
-            or_none(&place.peer_address),
-            if node.reachable { "up" } else { "unreachable" }.to_owned(),
-            or_none(&node.version),
-            node.leads.to_string(),
-            node.replicas.to_string(),
-        ]
-    });
-    table::table(&COLUMNS, rows)
-}
-
-fn name(group: &GroupStatus) -> String {
-    group.group.checked_sub(1).map_or("meta".to_owned(), |shard| shard.to_string())
-}
-
-fn groups(status: &GetStatusResponse) -> String {
-    const COLUMNS: [Column; 6] = [
-        ("SHARD", Lean::Left),
-        ("LEADER", Lean::Left),
-        ("TERM", Lean::Right),
-        ("APPLIED", Lean::Right),
-        ("REPLICAS", Lean::Left),
-        ("LAG", Lean::Right),
-    ];
-    let address = |node_id: &str| {
-        let places = status.nodes.iter().filter_map(|node| node.place.as_ref());
-        let place = places.into_iter().find(|place| place.node_id == node_id);
-        place.map_or_else(|| node_id.to_owned(), |place| place.api_address.clone())
-    };
-    let rows = status.groups.iter().map(|group| {
-        let leader = leader(group);
-        let working = group.replicas.iter().filter(|own| own.reachable && own.stopped.is_empty());
-        let applied = working.clone().map(|own| own.applied_index);
-        let (most, least) = (applied.clone().max().unwrap_or(0), applied.min().unwrap_or(0));
-        vec![
-            name(group),
-            leader.map_or_else(|| or_none(""), |own| address(&own.node_id)),
-            leader.map_or_else(|| or_none(""), |own| own.term.to_string()),
-            most.to_string(),
-            format!("{} of {}", working.count(), group.replicas.len()),
-            (most - least).to_string(),
-        ]
-    });
-    table::table(&COLUMNS, rows)
-}
-
-/// The replica that leads: of two that say so, the one of the later term.
-fn leader(group: &GroupStatus) -> Option<&purser_proto::v1::ReplicaStatus> {
-    group.replicas.iter().filter(|own| own.leads).max_by_key(|own| own.term)
-}
-
-fn troubles(status: &GetStatusResponse) -> Vec<String> {
-    let mut troubles = Vec::new();
-    for node in status.nodes.iter().filter(|node| !node.reachable) {
-        let place = node.place.clone().unwrap_or_default();
-        troubles.push(format!("node {} cannot be reached", or_none(&place.api_address)));
-    }
-    for group in &status.groups {
-        let what = match name(group).as_str() {
-            "meta" => "the meta group".to_owned(),
-            shard => format!("shard {shard}"),
-        };
-        if leader(group).is_none() {
-            troubles.push(format!("{what} has no leader"));
-        }
-        for replica in group.replicas.iter().filter(|own| !own.stopped.is_empty()) {
-            troubles
-                .push(format!("{what}: replica {} does not work: {}", replica.replica_id, replica.stopped));
-        }
-        let digests: BTreeSet<(u64, &str)> = group
-            .replicas
-            .iter()
-            .filter(|own| !own.digest.is_empty())
-            .map(|own| (own.digest_index, own.digest.as_str()))
-            .collect();
-        let indices: BTreeSet<u64> = digests.iter().map(|(index, _)| *index).collect();
-        if indices.len() < digests.len() {
-            troubles.push(format!("{what}: replicas differ at the same index; see the servers' logs"));
-        }
-    }
-    troubles
-}
-
-#[cfg(test)]
-mod tests {
-    use purser_proto::v1::{NodeStatus, ReplicaStatus};
-
-    use super::*;
-
-    fn replica(node: &str, leads: bool, digest: &str) -> ReplicaStatus {
-        ReplicaStatus {
-            node_id: node.to_owned(),
-            reachable: true,
-            leads,
-            term: 2,
-            applied_index: 7,
-            digest: digest.to_owned(),
-            digest_index: 7,
-            ..ReplicaStatus::default()
-        }
-    }
-
-    fn status(replicas: Vec<ReplicaStatus>) -> GetStatusResponse {
-        let nodes = ["a", "b"].map(|id| NodeStatus {
-            place: Some(NodePlace {
-                node_id: id.to_owned(),
-                api_address: format!("{id}:7480"),
-                ..NodePlace::default()
-            }),
-            reachable: true,
-            ..NodeStatus::default()
-        });
-        GetStatusResponse {
-            nodes: nodes.to_vec(),
-            groups: vec![GroupStatus { group: 3, replicas }],
-            ..GetStatusResponse::default()
-        }
-    }
-
-    #[test]
-    fn a_healthy_cluster_shows_its_leaders_and_ends_with_success() {
-        let answer = show_status(&status(vec![replica("a", false, "aa"), replica("b", true, "aa")]));
-        assert_eq!(answer.exit, Exit::Done);
-        assert!(answer.text.contains("b:7480"), "{}", answer.text);
-        assert!(answer.text.contains("2 of 2"), "{}", answer.text);
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_and_shows_in_the_exit_code() {
-        let mut sick = status(vec![replica("a", false, "aa"), replica("b", false, "bb")]);
-        sick.nodes[1].reachable = false;
-        let answer = show_status(&sick);
-        assert_eq!(answer.exit, Exit::Refused);
-        for trouble in
-            ["node b:7480 cannot be reached", "shard 2 has no leader", "replicas differ at the same index"]
-        {
-            assert!(answer.text.contains(trouble), "{trouble} in {}", answer.text);
-        }
-    }
 }

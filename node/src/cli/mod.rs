@@ -32,7 +32,9 @@ mod parse;
 mod receipt;
 mod reflection;
 mod refund;
+mod replace;
 mod session;
+mod status;
 mod table;
 mod times;
 mod tranches;
@@ -102,7 +104,7 @@ pub enum ClientCommand {
     #[command(subcommand, after_help = clock::EXAMPLES)]
     Clock(clock::ClockCommand),
 
-    /// Found a cluster, and see how it does
+    /// Found a cluster, see how it does, and replace a lost node
     #[command(subcommand, after_help = cluster::EXAMPLES)]
     Cluster(cluster::ClusterCommand),
 
@@ -150,6 +152,9 @@ impl ClientCommand {
         }
         if let ClientCommand::Cluster(cluster::ClusterCommand::Init(init)) = self {
             return init.run(globals).await;
+        }
+        if let ClientCommand::Cluster(cluster::ClusterCommand::Replace(replace)) = self {
+            return replace.run(globals).await;
         }
         let session = Session::connect(globals).await?;
         match self {

@@ -1,7 +1,8 @@
-//! The data directory's own file: who this node is, and the cluster that it was founded with.
+//! The data directory's own file: who this node is, and the cluster that it belongs to.
 //!
-//! The node's part is written when the directory is made, the cluster's once, when it is founded;
-//! neither changes afterwards. What changes (addresses, replicas) is the meta group's.
+//! The node's part is written when the directory is made, the cluster's once, when it is founded, or when
+//! the node takes a lost one's place; neither changes afterwards. What changes (addresses, replicas) is the
+//! meta group's.
 
 use std::fs;
 use std::io::{self, Write};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Founding, NodeId};
+use super::{Founding, NodeId, State};
 
 /// The format of data directories that this build writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -26,8 +27,12 @@ pub struct Descriptor {
     pub node_id: NodeId,
     /// Whether the directory was made with a test clock, which runs ahead of the time of day.
     pub test_clock: bool,
-    /// The cluster, once it was founded.
+    /// The cluster, once the node belongs to one.
     pub founding: Option<Founding>,
+    /// For a node that took a lost one's place: the cluster as it was then. All replicas that it ever has
+    /// are in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<State>,
     /// Whether the node has served its replicas: from then on there is a log.
     #[serde(default)]
     pub begun: bool,
@@ -111,13 +116,28 @@ impl Descriptor {
             return Err(DirectoryError::Foreign(path.to_owned()));
         }
         let node_id = NodeId(uuid::Uuid::new_v4());
-        let descriptor = Descriptor { format: FORMAT, node_id, test_clock, founding: None, begun: false };
+        let descriptor =
+            Descriptor { format: FORMAT, node_id, test_clock, founding: None, joined: None, begun: false };
         descriptor.write(path).map_err(io_error)?;
         Ok(Opened { descriptor, fresh: true })
     }
 
     /// Writes down the cluster that the node is to found. The same one again is fine.
     pub fn found(&mut self, path: &Path, founding: Founding) -> Result<(), DirectoryError> {
+        self.belong(path, founding, None)
+    }
+
+    /// Writes down the cluster in which the node takes a lost one's place. The same one again is fine.
+    pub fn join(&mut self, path: &Path, founding: Founding, state: State) -> Result<(), DirectoryError> {
+        self.belong(path, founding, Some(state))
+    }
+
+    fn belong(
+        &mut self,
+        path: &Path,
+        founding: Founding,
+        joined: Option<State>,
+    ) -> Result<(), DirectoryError> {
         match &self.founding {
             Some(own) if *own == founding => return Ok(()),
             Some(own) => {
@@ -126,7 +146,7 @@ impl Descriptor {
             }
             None => {}
         }
-        let founded = Descriptor { founding: Some(founding), ..self.clone() };
+        let founded = Descriptor { founding: Some(founding), joined, ..self.clone() };
         founded.write(path).map_err(|source| DirectoryError::Io { path: path.to_owned(), source })?;
         *self = founded;
         Ok(())
@@ -207,6 +227,19 @@ mod tests {
         assert!(matches!(other, Err(DirectoryError::OtherCluster { found, .. }) if found == own.cluster_id));
         let clock = Descriptor::open_or_create(&path, true);
         assert!(matches!(clock, Err(DirectoryError::OtherClock { found: false, .. })));
+    }
+
+    #[test]
+    fn a_node_that_joins_keeps_the_map_of_that_moment() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path();
+        let mut made = Descriptor::open_or_create(path, false).expect("made").descriptor;
+        let own = founding(NodeId(uuid::Uuid::new_v4()), 4);
+        made.join(path, own.clone(), own.state()).expect("joined");
+        let again = Descriptor::open_or_create(path, false).expect("opened").descriptor;
+        assert_eq!((again.joined, again.begun), (Some(own.state()), false));
+        let other = made.join(path, founding(made.node_id, 4), own.state());
+        assert!(matches!(other, Err(DirectoryError::OtherCluster { .. })));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::meta::{GroupPlace, NodePlace, ReplicaPlace, State};
+use super::state::{GroupPlace, NodePlace, ReplicaPlace, State};
 use super::{NodeId, ShardMap};
 use crate::raft::ReplicaId;
 
@@ -97,12 +97,15 @@ impl Founding {
                     node: self.nodes[(group + turn) % self.nodes.len()].id,
                 })
                 .collect(),
+            coming: None,
         };
         State {
             cluster_id: self.cluster_id,
             epoch: 1,
+            later_replicas: 0,
             nodes: self.nodes.iter().map(|node| (node.id, node.clone())).collect::<BTreeMap<_, _>>(),
             groups: (0..=usize::from(self.shards)).map(place).collect(),
+            replaced: BTreeMap::new(),
         }
     }
 

@@ -1,13 +1,13 @@
-//! What a node does about its cluster, now and then: follows the meta group, tells it where this node
-//! is, and brings leaders back to their places.
+//! What a node does about its cluster, now and then: follows the meta group, or those who do where it has no
+//! replica of it, tells it where this node is, and brings leaders back to their places.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::meta::{MetaCommand, State};
-use super::{Cluster, META, NodePlace};
+use super::meta::MetaCommand;
+use super::{Cluster, META, NodeId, NodePlace, State, ask};
 use crate::peer::Transport;
 use crate::peer::message::Kind;
 
@@ -19,8 +19,6 @@ const LOOKS_PER_PLACING: u32 = 20;
 const LOOKS_PER_ANNOUNCING: u32 = 4;
 /// How long one of them may take.
 const ANNOUNCE_WAIT: Duration = Duration::from_millis(500);
-/// How long the meta group may take for a command.
-const COMMAND_WAIT: Duration = Duration::from_secs(2);
 /// A replica that lags more than this many entries is not handed the lead.
 const LAG_MAX: u64 = 1_000;
 
@@ -30,14 +28,14 @@ pub async fn keep_up(cluster: Arc<Cluster>, peers: Arc<dyn Transport>, own: Node
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for looks in 1u32.. {
         look.tick().await;
-        if cluster.refresh() {
+        if cluster.refresh() | ask_around(&cluster, &*peers, looks).await {
             tracing::info!(epoch = cluster.state().epoch, "the cluster's map has changed");
         }
         if let Some(command) = unsaid(&cluster, &own) {
             if cluster.leading(META).is_none() && looks % LOOKS_PER_ANNOUNCING == 1 {
                 announce(&cluster, &*peers).await;
             }
-            if let Err(error) = propose(&cluster, &*peers, &command).await {
+            if let Err(error) = ask::propose(&cluster, &*peers, &command).await {
                 tracing::debug!(error, "the meta group does not take a command now");
             }
         }
@@ -54,7 +52,21 @@ fn unsaid(cluster: &Cluster, own: &NodePlace) -> Option<MetaCommand> {
     {
         return Some(MetaCommand::Found(cluster.founding().clone()));
     }
-    (cluster.node(own.id).as_ref() != Some(own)).then(|| MetaCommand::PutNode(own.clone()))
+    let known = cluster.replaced_by().is_some() || cluster.node(own.id).as_ref() == Some(own);
+    (!known).then(|| MetaCommand::PutNode(own.clone()))
+}
+
+/// Asks another node for the map, each time the next one, where no replica of the meta group here follows
+/// it. Returns whether anything is new.
+async fn ask_around(cluster: &Cluster, peers: &dyn Transport, turn: u32) -> bool {
+    if cluster.group(META).is_some_and(|meta| meta.is_in_touch()) {
+        return false;
+    }
+    let state = cluster.state();
+    let others: Vec<&NodeId> = state.nodes.keys().filter(|node| **node != cluster.own()).collect();
+    let Some(node) = others.get(turn as usize % others.len().max(1)) else { return false };
+    // Who does not answer is asked again when it is its turn.
+    ask::learn_from(cluster, peers, **node).await.unwrap_or(false)
 }
 
 /// Dials every other node, which tells it where this one is: a leader has to find a node that has moved
@@ -67,23 +79,6 @@ async fn announce(cluster: &Cluster, peers: &dyn Transport) {
     join_all(others.map(|node| peers.call(*node, hello.clone(), ANNOUNCE_WAIT))).await;
 }
 
-/// Has the meta group's leader take a command.
-async fn propose(cluster: &Cluster, peers: &dyn Transport, command: &MetaCommand) -> Result<(), String> {
-    let entry = command.encode();
-    let leading = cluster.leading(META).ok_or("no leader is known")?;
-    match cluster.group(META).filter(|_| leading.node == cluster.own()) {
-        Some(meta) => {
-            let proposed = tokio::time::timeout(COMMAND_WAIT, meta.propose(entry)).await;
-            proposed.map_err(|_| "no answer in time")?.map_err(|error| error.to_string())?;
-        }
-        None => {
-            let sent = peers.call(leading.node, Kind::Meta.frame(&entry), COMMAND_WAIT).await;
-            sent.map_err(|error| error.to_string())?;
-        }
-    }
-    Ok(())
-}
-
 /// Hands the lead of a group to the replica that is meant to have it, one group at a time, so that
 /// the load is spread as the founding meant it again after a node was away.
 async fn place_leaders(cluster: &Cluster) {
@@ -91,6 +86,10 @@ async fn place_leaders(cluster: &Cluster) {
     for (id, group) in groups.iter().filter(|(_, group)| group.is_leader()) {
         let id = *id;
         let state = cluster.state();
+        // While replicas come and go there is enough to do.
+        if state.group(id).is_some_and(|group| group.coming.is_some()) {
+            continue;
+        }
         let Some(meant) = state.replicas(id).first().filter(|meant| meant.node != cluster.own()) else {
             continue;
         };

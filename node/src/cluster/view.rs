@@ -1,12 +1,13 @@
 //! What this node knows of the cluster now: the state of the meta group, as far as it came here, and
 //! who leads what, as far as the replicas here know.
 //!
-//! Before the meta group's first entry it is the founding's state. Looking something up never waits.
+//! Before the meta group's first entry it is the founding's state, or for a node that took a lost one's place
+//! what it was told then. It only gets newer, whoever tells it. Looking something up never waits.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::meta::{NodePlace, State};
+use super::state::{NodePlace, State};
 use super::{Descriptor, Founding, META, NodeId};
 use crate::log::GroupId;
 use crate::peer::AddressBook;
@@ -40,9 +41,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// What a node knows when it starts: the founding.
+    /// What a founder knows when it starts: the founding.
     pub fn new(own: NodeId, founding: Founding) -> Cluster {
-        let state = RwLock::new(Arc::new(founding.state()));
+        let state = founding.state();
+        Cluster::joined(own, founding, state)
+    }
+
+    /// What a node that took a lost one's place knows when it starts: what it was told then.
+    pub fn joined(own: NodeId, founding: Founding, state: State) -> Cluster {
+        let state = RwLock::new(Arc::new(state));
         Cluster {
             own,
             founding,
@@ -55,9 +62,13 @@ impl Cluster {
         }
     }
 
-    /// What a founded node knows when it starts; `None` before that.
+    /// What a node of a cluster knows when it starts; `None` before that.
     pub fn of(descriptor: &Descriptor) -> Option<Cluster> {
-        descriptor.founding.clone().map(|founding| Cluster::new(descriptor.node_id, founding))
+        let founding = descriptor.founding.clone()?;
+        Some(match descriptor.joined.clone() {
+            Some(state) => Cluster::joined(descriptor.node_id, founding, state),
+            None => Cluster::new(descriptor.node_id, founding),
+        })
     }
 
     /// This node.
@@ -73,6 +84,11 @@ impl Cluster {
     /// Nodes and replicas, as far as this node knows.
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The node that took this one's place, if one did.
+    pub fn replaced_by(&self) -> Option<NodeId> {
+        self.state().replaced.get(&self.own).copied()
     }
 
     /// A node's places.
@@ -93,6 +109,14 @@ impl Cluster {
     /// The groups here; none until they are open.
     pub fn groups(&self) -> Arc<Groups> {
         Arc::clone(&self.groups.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A replica here was replaced: it is not served any more.
+    pub fn drop_group(&self, group: GroupId) {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        let mut left = Groups::clone(&groups);
+        left.remove(&group);
+        *groups = Arc::new(left);
     }
 
     /// A replica here cannot be served.
@@ -142,16 +166,23 @@ impl Cluster {
             _ => Ok(None),
         });
         match read {
-            Ok(Some(state)) => {
-                *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
-                true
-            }
-            Ok(None) => false,
+            Ok(state) => state.is_some_and(|state| self.learn(state)),
             Err(damage) => {
                 tracing::error!(%damage, "the meta group's rows here cannot be read");
                 false
             }
         }
+    }
+
+    /// Takes over a state that somebody told of, if it is newer: every one was the meta group's at its
+    /// epoch. Returns whether it was.
+    pub fn learn(&self, told: State) -> bool {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let newer = told.cluster_id == state.cluster_id && told.epoch > state.epoch;
+        if newer {
+            *state = Arc::new(told);
+        }
+        newer
     }
 }
 
@@ -171,6 +202,11 @@ impl AddressBook for Cluster {
 
 impl Whereabouts for Cluster {
     fn node_of(&self, group: GroupId, replica: ReplicaId) -> Option<NodeId> {
-        self.state().replicas(group).iter().find(|own| own.replica == replica).map(|own| own.node)
+        self.state().node_of(group, replica)
+    }
+
+    fn is_replaced(&self, group: GroupId, replica: ReplicaId) -> bool {
+        // Asked for each message.
+        self.state.read().unwrap_or_else(PoisonError::into_inner).is_replaced(group, replica)
     }
 }

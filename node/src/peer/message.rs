@@ -13,10 +13,12 @@ pub enum Kind {
     Call,
     /// A command for the meta group, for its leader.
     Meta,
+    /// Asks for the cluster's map, if it is newer than an epoch: see `cluster::ask`.
+    Map,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::Hello, Kind::Raft, Kind::Call, Kind::Meta];
+    const ALL: [Kind; 5] = [Kind::Hello, Kind::Raft, Kind::Call, Kind::Meta, Kind::Map];
 
     fn byte(self) -> u8 {
         match self {
@@ -24,6 +26,7 @@ impl Kind {
             Kind::Raft => 1,
             Kind::Call => 2,
             Kind::Meta => 3,
+            Kind::Map => 5,
         }
     }
 

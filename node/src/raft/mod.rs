@@ -22,6 +22,8 @@
 //! - A clock that runs ahead does not get into the log of a majority (`clock_bound`), a snapshot
 //!   arrives whole or not at all (`incoming`), and replicas whose states drift apart are found and
 //!   stopped (`compare`).
+//! - Members change by joint consensus, when the new ones have caught up (`members`). A replica that was
+//!   replaced is not heard any more.
 //! - Reads confirm leadership with a quorum each round (ReadIndex). A lease is never trusted: a
 //!   replica that restarts forgets the one that it gave.
 
@@ -38,6 +40,7 @@ mod incoming;
 mod lead;
 mod log_store;
 mod machine;
+mod members;
 mod network;
 mod open;
 mod outgoing;
@@ -58,6 +61,7 @@ pub use group::{Group, GroupMetrics, Pending, Proposed, flush_what_the_log_needs
 pub use lead::Leading;
 pub use log_store::{LogReader, LogStore};
 pub use machine::{LedgerMachine, Machine, Outcome};
+pub use members::Moved;
 pub use network::{Network, Whereabouts};
 pub use open::GroupOptions;
 pub use snapshot::SnapshotData;

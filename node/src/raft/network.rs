@@ -62,6 +62,9 @@ type Appended = RpcResult<StreamAppendResult<TypeConfig>>;
 pub trait Whereabouts: Send + Sync + 'static {
     /// The node that holds a replica of a group, if it is known.
     fn node_of(&self, group: GroupId, replica: ReplicaId) -> Option<NodeId>;
+
+    /// Whether another replica is known to have taken the place of this one.
+    fn is_replaced(&self, group: GroupId, replica: ReplicaId) -> bool;
 }
 
 /// A node's side of the network, shared by its groups. Cheap to clone.
@@ -105,7 +108,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Checks that a request is for this replica.
+    /// Checks that a request is for this replica, and from one that counts.
     pub fn accepts(&self, envelope: &Envelope) -> Result<(), String> {
         if envelope.cluster != self.network.cluster {
             return Err("the message belongs to another cluster".to_owned());
@@ -116,6 +119,9 @@ impl Link {
         if envelope.to != self.replica {
             let (to, here) = (envelope.to, self.replica);
             return Err(format!("the message is for replica {to} of {}, here is replica {here}", self.group));
+        }
+        if self.network.whereabouts.is_replaced(self.group, envelope.from) {
+            return Err(format!("replica {} of {} was replaced", envelope.from, self.group));
         }
         Ok(())
     }

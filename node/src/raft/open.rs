@@ -74,9 +74,10 @@ impl Group {
     pub async fn open(options: GroupOptions, log: LogHandle, state: &StateStore) -> Result<Group, OpenError> {
         let GroupOptions { group, shard, founders, replica, campaign_at_once, .. } = options;
         let GroupOptions { config, machine, network, clock, .. } = options;
-        let generation = match log.slot(group, Slot::Generation)? {
+        let written = log.slot(group, Slot::Generation)?;
+        let generation = match &written {
             Some(bytes) => {
-                codec::decode_generation(&bytes).map_err(|error| OpenError::Damaged(error.to_string()))?
+                codec::decode_generation(bytes).map_err(|error| OpenError::Damaged(error.to_string()))?
             }
             None => Generation::FIRST,
         };
@@ -94,6 +95,9 @@ impl Group {
         }
         if founders.contains(&replica) && machine.last().is_none() {
             found(&log_store, &log, group, &founders).await?;
+        }
+        if !founders.contains(&replica) && written.is_none() {
+            settle(&log_store, group, generation).await?;
         }
         if machine.is_quarantined() {
             return Err(OpenError::Quarantined);
@@ -157,6 +161,14 @@ async fn found(
     let append = Op::Append { group, entries: vec![codec::encode_entry(&first)] };
     let written = log_store.write(append).await;
     written.map_err(|error| OpenError::Stopped(Stopped(format!("the group was not founded: {error}"))))
+}
+
+/// Writes down that a replica that is to be added is here: nothing that counts, but from now on a log that
+/// does not know the group has lost it.
+async fn settle(log_store: &LogStore, group: GroupId, generation: Generation) -> Result<(), OpenError> {
+    let put = Op::Put { group, slot: Slot::Generation, value: codec::encode_generation(generation) };
+    let written = log_store.write(put).await;
+    written.map_err(|error| OpenError::Stopped(Stopped(format!("the replica was not begun: {error}"))))
 }
 
 /// A replica that just started knows of no leader, and openraft would have it campaign at once.

@@ -33,11 +33,18 @@ pub fn node_id(number: u64) -> NodeId {
     NodeId(uuid::Uuid::from_u128(u128::from(number)))
 }
 
+/// A replica that was replaced, as all nodes here know.
+pub const REPLACED: ReplicaId = ReplicaId(9);
+
 struct SameNumber;
 
 impl Whereabouts for SameNumber {
     fn node_of(&self, _group: GroupId, replica: ReplicaId) -> Option<NodeId> {
         Some(node_id(replica.0))
+    }
+
+    fn is_replaced(&self, _group: GroupId, replica: ReplicaId) -> bool {
+        replica == REPLACED
     }
 }
 
