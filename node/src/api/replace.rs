@@ -5,14 +5,21 @@
 //! ```
 //! Each may be done again: what is so already stays so.
 
+use std::time::Duration;
+
 use purser_proto::v1;
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::Api;
 use super::cluster::{founding, founding_of, node_id, place_of};
+use super::forward::Attempts;
 use super::refusal::{Pairs, malformed_field, refuse, unavailable};
 use crate::cluster::meta::MetaCommand;
-use crate::cluster::{Founding, NodeId, NotReplaced, State, ask};
+use crate::cluster::{Founding, NodeId, NodePlace, NotReplaced, State, ask};
+
+/// How long the meta group may take to decide: an election, and some room.
+const DECIDED_WAIT: Duration = Duration::from_secs(5);
 
 impl Api {
     /// Puts a new node in the place of a lost one.
@@ -27,23 +34,37 @@ impl Api {
                 return Err(malformed_field(field, "required"));
             }
         }
+        let mut attempts = Attempts::until(Instant::now() + DECIDED_WAIT);
+        loop {
+            match self.decide(lost, &with).await {
+                Ok(decided) => return decided.map_err(|why| refused(&why)),
+                Err(why) if attempts.left().is_none() => return Err(unavailable(why)),
+                Err(_) => attempts.pause().await,
+            }
+        }
+    }
+
+    /// Asks the meta group once. An error: it has not decided, and why not.
+    async fn decide(
+        &self,
+        lost: NodeId,
+        with: &NodePlace,
+    ) -> Result<Result<v1::ReplaceResponse, NotReplaced>, String> {
         let command = MetaCommand::Replace { lost, with: with.clone() };
         let leader = ask::propose(&self.cluster, &*self.peers, &command).await;
-        let leader = leader.map_err(|why| unavailable(format!("the meta group does not take it: {why}")))?;
+        let leader = leader.map_err(|why| format!("the meta group does not take it: {why}"))?;
         // Whether anything came of it is in the map.
         let learned = ask::learn_from(&self.cluster, &*self.peers, leader).await;
-        learned.map_err(|why| unavailable(format!("what came of it is not known: {why}")))?;
+        learned.map_err(|why| format!("what came of it is not known: {why}"))?;
         let state = self.cluster.state();
-        match state.replace(lost, &with) {
+        match state.replace(lost, with) {
             Ok(None) => {
                 let founding = Some(founding(self.cluster.founding()));
                 let join = v1::JoinRequest { founding, map: state.encode().to_vec() };
-                Ok(v1::ReplaceResponse { join: Some(join) })
+                Ok(Ok(v1::ReplaceResponse { join: Some(join) }))
             }
-            Ok(Some(_)) => {
-                Err(unavailable("the meta group has just begun, or its leader changes: ask again"))
-            }
-            Err(why) => Err(refused(&why)),
+            Ok(Some(_)) => Err("the meta group has just begun: ask again".to_owned()),
+            Err(why) => Ok(Err(why)),
         }
     }
 

@@ -28,7 +28,7 @@ pub async fn keep_up(cluster: Arc<Cluster>, peers: Arc<dyn Transport>, own: Node
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for looks in 1u32.. {
         look.tick().await;
-        if cluster.refresh() | ask_around(&cluster, &*peers, looks).await {
+        if cluster.refresh() {
             tracing::info!(epoch = cluster.state().epoch, "the cluster's map has changed");
         }
         if let Some(command) = unsaid(&cluster, &own) {
@@ -38,6 +38,9 @@ pub async fn keep_up(cluster: Arc<Cluster>, peers: Arc<dyn Transport>, own: Node
             if let Err(error) = ask::propose(&cluster, &*peers, &command).await {
                 tracing::debug!(error, "the meta group does not take a command now");
             }
+        }
+        if ask_around(&cluster, &*peers, looks).await {
+            tracing::info!(epoch = cluster.state().epoch, "the cluster's map has changed, another node says");
         }
         if looks % LOOKS_PER_PLACING == 0 {
             place_leaders(&cluster).await;
