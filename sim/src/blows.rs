@@ -14,8 +14,10 @@ use purser_node::simulation::mark;
 
 use crate::dice::Dice;
 use crate::disk::NodeDisk;
+use crate::operator;
 use crate::partition::{self, People};
-use crate::seat::{Seat, Setting};
+use crate::seat::Seat;
+use crate::setting::Setting;
 use crate::timeline::Tone;
 use crate::world::Blow;
 
@@ -42,7 +44,7 @@ const SERVES_MAX: Duration = Duration::from_mins(1);
 const ROTTEN_MAX: Duration = Duration::from_secs(5);
 
 /// What the blows are called in the counts.
-const NAMES: [(Blow, &str); 14] = [
+const NAMES: [(Blow, &str); 15] = [
     (Blow::PowerCut, "blow: power cut"),
     (Blow::PowerCutUnderWrite, "blow: power cut under a write"),
     (Blow::ProcessKill, "blow: process killed"),
@@ -55,6 +57,7 @@ const NAMES: [(Blow, &str); 14] = [
     (Blow::HandOver, "blow: hand-over"),
     (Blow::BlackOut, "blow: black-out"),
     (Blow::Rot, "blow: rot"),
+    (Blow::LostDisk, "blow: lost disk"),
     (Blow::CrashOfSome, "blow: crash of some"),
     (Blow::RollingRestart, "blow: rolling restart"),
 ];
@@ -80,16 +83,16 @@ impl Struck {
 pub struct Storm {
     setting: Arc<Setting>,
     nodes: Vec<Arc<Struck>>,
-    /// Everybody on the network.
-    everybody: Vec<NodeId>,
+    /// Who else is on the network.
+    callers: Vec<NodeId>,
     dice: Dice,
 }
 
 impl Storm {
     /// A storm over these nodes.
-    pub fn new(setting: Arc<Setting>, nodes: Vec<Arc<Struck>>, everybody: Vec<NodeId>) -> Storm {
+    pub fn new(setting: Arc<Setting>, nodes: Vec<Arc<Struck>>, callers: Vec<NodeId>) -> Storm {
         let dice = Dice::new(setting.world.seed, "storm");
-        Storm { setting, nodes, everybody, dice }
+        Storm { setting, nodes, callers, dice }
     }
 
     /// Sets every node's clock wrong, then strikes, for ever.
@@ -117,11 +120,11 @@ impl Storm {
             }
             self.setting.trace.tell(node.seat.column, Tone::Blow, format_args!("{blow:?}"));
             let dice = Dice::new(self.dice.any(), "blow");
-            let (setting, everybody) = (Arc::clone(&self.setting), self.everybody.clone());
+            let (setting, callers) = (Arc::clone(&self.setting), self.callers.clone());
             let nodes = self.nodes.clone();
             mark(NAMES.iter().find(|(own, _)| *own == blow).map_or("a blow", |(_, name)| name));
             tokio::spawn(async move {
-                Strike { setting, node: Arc::clone(&node), nodes, everybody, dice }.fall(blow).await;
+                Strike { setting, node: Arc::clone(&node), nodes, callers, dice }.fall(blow).await;
                 node.busy.store(false, Ordering::Relaxed);
             });
         }
@@ -133,7 +136,7 @@ struct Strike {
     setting: Arc<Setting>,
     node: Arc<Struck>,
     nodes: Vec<Arc<Struck>>,
-    everybody: Vec<NodeId>,
+    callers: Vec<NodeId>,
     dice: Dice,
 }
 
@@ -149,12 +152,13 @@ impl Strike {
             }
             Blow::ProcessKill => self.kill().await,
             Blow::Rot => {
-                let first = !self.setting.rotten.swap(true, Ordering::Relaxed);
-                if first {
+                // Not while another node is lost: two may be too many.
+                if !self.setting.replaces() && !self.setting.rotten.swap(true, Ordering::Relaxed) {
                     self.node.seat.rot(&mut self.dice);
                 }
                 self.power_cut().await;
             }
+            Blow::LostDisk => self.lose_disk().await,
             Blow::FailedSync => {
                 let after = self.dice.within(0..=20);
                 let log = self.node.seat.disk().log;
@@ -231,12 +235,28 @@ impl Strike {
         Handle::current().restart(self.node.machine);
     }
 
+    /// The disk is gone. A new node comes up in the same place, is put there by the operator, and copies what
+    /// the others have, while it may be struck like any other, by this as well.
+    async fn lose_disk(&mut self) {
+        let setting = Arc::clone(&self.setting);
+        if !self.node.seat.may_lose_disk() {
+            return;
+        }
+        end(&self.node, NodeDisk::new(&setting.world, &setting.scratch));
+        let lost = self.node.seat.take_new_node();
+        self.come_back().await;
+        operator::replace(&setting, &self.nodes, &self.node.seat, lost, &mut self.dice).await;
+        let (nodes, new) = (self.nodes.clone(), Arc::clone(&self.node));
+        tokio::spawn(operator::watch(setting, nodes, new, lost));
+    }
+
     async fn partition(&mut self) {
         let world = &self.setting.world.partitions;
         let shape = world.shape(&mut self.dice);
-        let nodes: Vec<NodeId> = self.nodes.iter().map(|node| node.seat.id).collect();
-        let (struck, leaders) = (self.node.seat.id, self.node.seat.leaders());
-        let people = People { nodes: &nodes, everybody: &self.everybody, struck, leaders: &leaders };
+        let nodes = self.setting.residents();
+        let everybody: Vec<NodeId> = nodes.iter().chain(&self.callers).copied().collect();
+        let (struck, leaders) = (self.node.seat.id(), self.node.seat.leaders());
+        let people = People { nodes: &nodes, everybody: &everybody, struck, leaders: &leaders };
         let cut = partition::links(shape, &people, &mut self.dice);
         if cut.is_empty() {
             return;

@@ -5,7 +5,6 @@
 //!              or 2 | piece of a stream (`streams`)
 //! ```
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use purser_node::node::Mailroom;
 use purser_node::peer::Inbox;
 
 use crate::streams::{Piece, Streams};
+use crate::workload::Client;
 
 /// Begins a piece of a stream.
 const STREAMED: u8 = 2;
@@ -49,7 +49,6 @@ fn parse(message: &Bytes) -> Option<(Route, Bytes)> {
 
 /// Where all messages for a node come in: other nodes' go to the mailroom, callers' to the API.
 pub struct Front {
-    nodes: BTreeSet<NodeId>,
     mailroom: Arc<Mailroom>,
     api: Mutex<Option<Api>>,
     streams: Streams,
@@ -57,8 +56,8 @@ pub struct Front {
 
 impl Front {
     /// A front that is closed for callers.
-    pub fn new(nodes: BTreeSet<NodeId>, mailroom: Arc<Mailroom>) -> Front {
-        Front { nodes, mailroom, api: Mutex::default(), streams: Streams::default() }
+    pub fn new(mailroom: Arc<Mailroom>) -> Front {
+        Front { mailroom, api: Mutex::default(), streams: Streams::default() }
     }
 
     /// Opens it.
@@ -70,7 +69,7 @@ impl Front {
 
 impl Inbox for Front {
     fn receive(&self, from: NodeId, message: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
-        if self.nodes.contains(&from) {
+        if !Client::is_id(from) {
             return self.mailroom.receive(from, message);
         }
         let api = self.api.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use purser_node::log::GroupId;
 
 use crate::blows::Struck;
-use crate::seat::Setting;
+use crate::setting::Setting;
 use crate::timeline::{Place, Tone};
 
 /// How often it is looked who leads.

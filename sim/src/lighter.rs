@@ -36,6 +36,7 @@ pub enum Fault {
     HandOver,
     BlackOut,
     Rot,
+    LostDisk,
     CrashOfSome,
     RollingRestart,
     /// Partitions of other shapes than around one node, and those that flap
@@ -61,6 +62,7 @@ impl Fault {
             Fault::HandOver => Blow::HandOver,
             Fault::BlackOut => Blow::BlackOut,
             Fault::Rot => Blow::Rot,
+            Fault::LostDisk => Blow::LostDisk,
             Fault::CrashOfSome => Blow::CrashOfSome,
             Fault::RollingRestart => Blow::RollingRestart,
         })

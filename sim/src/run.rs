@@ -5,12 +5,12 @@
 //! seen is checked at the end, and while it happens where it can be.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use madsim::runtime::{Handle, Runtime};
-use purser_node::cluster::{NodeId, NodePlace, ShardMap};
+use purser_node::cluster::{NodePlace, ShardMap};
 use purser_node::raft::GroupConfig;
 use purser_node::simulation::{self, Bug};
 use purser_proto::v1;
@@ -24,9 +24,11 @@ use crate::leads;
 use crate::lighter::Lighter;
 use crate::network::Network;
 use crate::observed::{Answered, time};
+use crate::operator;
 use crate::referee::Referee;
 use crate::rows::Scratch;
-use crate::seat::{self, Seat, Setting};
+use crate::seat::Seat;
+use crate::setting::{self, Setting};
 use crate::timeline::{Event, Place, Tone};
 use crate::trace::{Digest, Trace, now};
 use crate::workload::{Callers, Client};
@@ -114,9 +116,10 @@ async fn simulate(world: World, trace: Arc<Trace>, scratch: Arc<Scratch>) -> See
     tokio::spawn(network.clone().carry());
     tokio::spawn(pulse(Arc::clone(&trace)));
     let history = Arc::new(History::new(Arc::clone(&referee), Arc::clone(&trace)));
-    let founding = seat::founding(&world);
+    let founding = setting::founding(&world);
     founding.check().expect("worlds make clusters");
     let clocks = Clocks::new(world.nodes);
+    let residents = Mutex::new(founding.nodes.iter().map(|node| node.id).collect());
     let bug = match world.lie {
         Some(Lie::Planted(bug)) => Some(bug),
         _ => None,
@@ -129,6 +132,8 @@ async fn simulate(world: World, trace: Arc<Trace>, scratch: Arc<Scratch>) -> See
         clocks,
         rotten: AtomicBool::new(false),
         lost: AtomicBool::new(false),
+        losses: Mutex::default(),
+        residents,
         history,
         referee: Arc::clone(&referee),
         trace,
@@ -152,7 +157,6 @@ async fn tell(setting: Arc<Setting>) -> Evidence {
     let map = ShardMap::new(setting.world.shards).expect("worlds have shards");
     let places = setting.founding.nodes.clone();
     let nodes: Vec<Arc<Struck>> = places.into_iter().map(|place| start_node(place, &setting)).collect();
-    let addresses: Vec<NodeId> = nodes.iter().map(|node| node.seat.id).collect();
     let callers = Arc::new(Callers::new(Arc::clone(&setting)));
 
     let machine = Handle::current().create_node().name("callers").build();
@@ -162,9 +166,9 @@ async fn tell(setting: Arc<Setting>) -> Evidence {
             machine.spawn(async move { Client::new(number, callers).run().await })
         })
         .collect();
-    let everybody = addresses.into_iter().chain((0..setting.world.clients).map(Client::id)).collect();
+    let callers_ids = (0..setting.world.clients).map(Client::id).collect();
     tokio::spawn(leads::watch(Arc::clone(&setting), nodes.clone()));
-    let storm = Storm::new(Arc::clone(&setting), nodes.clone(), everybody);
+    let storm = Storm::new(Arc::clone(&setting), nodes.clone(), callers_ids);
     let storm = tokio::spawn(storm.rage());
 
     tokio::time::sleep(setting.world.storm).await;
@@ -172,6 +176,7 @@ async fn tell(setting: Arc<Setting>) -> Evidence {
     storm.abort();
     callers.end();
     blows::mend(&setting, &nodes).await;
+    operator::wait_until_done(&setting).await;
     let mut settled = Vec::new();
     for client in clients {
         let mut client = client.await.expect("a caller's task is not cancelled");
@@ -180,7 +185,7 @@ async fn tell(setting: Arc<Setting>) -> Evidence {
     }
     let reader = &settled[0];
     let serving = nodes.iter().filter(|node| node.seat.node().is_some());
-    let serving: Vec<_> = serving.map(|node| (node.seat.id, node.seat.name.clone())).collect();
+    let serving: Vec<_> = serving.map(|node| (node.seat.id(), node.seat.name.clone())).collect();
     reader.ask_each_of(&serving).await;
     let_sweeps_come(reader, &setting).await;
     let mut last = vec![read_all(reader, &setting).await];

@@ -6,106 +6,60 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use purser_node::api::replace::joined;
 use purser_node::clock::Clock;
-use purser_node::cluster::{Cluster, Founding, NodeId, NodePlace};
+use purser_node::cluster::{Cluster, Founding, NodeId, NodePlace, State};
 use purser_node::log::{self, Disk, LogHandle, LogOptions, Recovered};
 use purser_node::node::{Mailroom, Node, Parts};
 use purser_node::raft::{Group, Machine};
 use purser_node::room::Room;
 use purser_node::shard::ShardId;
 use purser_node::simulation::mark;
+use purser_proto::v1;
 use tokio::sync::Notify;
 
-use crate::clocks::Clocks;
 use crate::dice::Dice;
 use crate::disk::NodeDisk;
 use crate::front::Front;
-use crate::history::{History, Witnessed};
-use crate::network::Network;
-use crate::referee::Referee;
-use crate::rows::Scratch;
+use crate::history::Witnessed;
+use crate::setting::Setting;
 use crate::timeline::{Place, Tone};
-use crate::trace::Trace;
-use crate::world::{ENTRY_BYTES_MAX, Lie, World};
+use crate::world::{ENTRY_BYTES_MAX, Lie};
 
 /// How often it is looked whether a process serves.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How much slower a run of the log is that stalls.
 const STALL_FACTOR: u32 = 100;
+/// A node that comes in the place of a lost one has its id and this.
+const NEXT_NODE: u128 = 1_000;
 
-/// The founding of a world's cluster: nodes `n1`, `n2` and so on, which are found under their names.
-pub fn founding(world: &World) -> Founding {
-    let place = |number: u16| NodePlace {
-        id: NodeId(uuid::Uuid::from_u128(number.into())),
-        api_address: format!("n{number}"),
-        peer_address: format!("p{number}"),
-        version: String::new(),
-    };
-    Founding {
-        cluster_id: uuid::Uuid::from_u128(0xc1),
-        shards: world.shards,
-        replicas: world.replicas,
-        nodes: (1..=world.nodes).map(place).collect(),
-    }
+/// Who lives at a place.
+struct Resident {
+    place: NodePlace,
+    belongs: Belongs,
 }
 
-/// How long writes may take to go on once the clocks let them.
-const AFTER_CLOCKS: Duration = Duration::from_secs(30);
-
-/// What all nodes share.
-pub struct Setting {
-    /// The world.
-    pub world: World,
-    /// Its cluster.
-    pub founding: Founding,
-    /// The network.
-    pub network: Network,
-    /// Its clocks.
-    pub clocks: Clocks,
-    /// A node's log has rotted.
-    pub rotten: AtomicBool,
-    /// A replica is lost for good by that.
-    pub lost: AtomicBool,
-    /// Where entries are told of.
-    pub history: Arc<History>,
-    /// Who hears of broken promises.
-    pub referee: Arc<Referee>,
-    /// What happens.
-    pub trace: Arc<Trace>,
-    /// Where RocksDB keeps its files.
-    pub scratch: Arc<Scratch>,
-}
-
-impl Setting {
-    /// For each shard the places, among the nodes, of those that have its replicas.
-    pub fn homes(&self) -> Vec<Vec<usize>> {
-        let place = |id: NodeId| self.founding.nodes.iter().position(|node| node.id == id);
-        // The first group is the meta group.
-        let shards = self.founding.state().groups.into_iter().skip(1);
-        shards.map(|group| group.replicas.iter().filter_map(|own| place(own.node)).collect()).collect()
-    }
-
-    /// Until when a write may be left without an answer though nothing fails any more. One node in three
-    /// may fail; where one is lost for good and the clock of a second one ran ahead, what that one
-    /// proposed has to wait until its time has come.
-    pub fn patience_ends(&self) -> Duration {
-        if self.lost.load(Ordering::Relaxed) {
-            self.clocks.highest_shown() + AFTER_CLOCKS
-        } else {
-            Duration::ZERO
-        }
-    }
+/// Where a node belongs, as its data directory says.
+#[derive(Clone)]
+enum Belongs {
+    /// It founded the cluster.
+    Founder,
+    /// To nothing: it waits for a place.
+    Nowhere,
+    /// It took a lost one's place, when the cluster was like this.
+    Joined(Founding, State),
 }
 
 /// A node's place.
 pub struct Seat {
     /// What it is called.
     pub name: String,
-    /// Its id.
-    pub id: NodeId,
     /// Its column in the timeline.
     pub column: Place,
-    place: NodePlace,
+    /// Which of the places it is.
+    number: usize,
+    /// The node that lives there, and what it knows of its cluster, as its disk keeps it.
+    resident: Mutex<Resident>,
     /// How far its clock is ahead, in microseconds.
     pub ahead_us: Arc<AtomicI64>,
     /// Its process has ended by itself.
@@ -131,10 +85,11 @@ impl Seat {
         let name = place.api_address.clone();
         let dice = Dice::new(setting.world.seed, &name);
         let number = setting.founding.nodes.iter().position(|node| node.id == place.id);
+        let number = number.expect("places are the founding's");
         Seat {
-            id: place.id,
-            column: number.map_or(Place::World, Place::Node),
-            place,
+            column: Place::Node(number),
+            number,
+            resident: Mutex::new(Resident { place, belongs: Belongs::Founder }),
             ahead_us: Arc::default(),
             died: Notify::new(),
             dying: AtomicBool::new(false),
@@ -149,6 +104,55 @@ impl Seat {
 
     fn tell(&self, tone: Tone, what: fmt::Arguments<'_>) {
         self.setting.trace.tell(self.column, tone, what);
+    }
+
+    /// The node that lives here.
+    pub fn id(&self) -> NodeId {
+        lock(&self.resident).place.id
+    }
+
+    /// The same, and where it is found.
+    pub fn place(&self) -> NodePlace {
+        lock(&self.resident).place.clone()
+    }
+
+    /// Whether its disk may be lost now, and is about to be. Not while another one's is lost or has rotted:
+    /// a majority has to have everything.
+    pub fn may_lose_disk(&self) -> bool {
+        let another_rots = self.setting.rotten.load(Ordering::Relaxed) && !self.is_rotten();
+        !another_rots && self.setting.lose_at(self.number)
+    }
+
+    /// From now on another node lives here, under the same name and address, and belongs to no cluster yet.
+    /// Returns the one that was lost.
+    pub fn take_new_node(&self) -> NodeId {
+        let mut resident = lock(&self.resident);
+        let lost = resident.place.id;
+        resident.place.id = NodeId(uuid::Uuid::from_u128(lost.0.as_u128() + NEXT_NODE));
+        resident.belongs = Belongs::Nowhere;
+        lock(&self.setting.residents)[self.number] = resident.place.id;
+        self.rotten.store(false, Ordering::Relaxed);
+        lost
+    }
+
+    /// The node that lives here is told whose place it has.
+    pub fn join(&self, told: &v1::JoinRequest) {
+        match joined(told, self.id()) {
+            Ok((founding, state)) => lock(&self.resident).belongs = Belongs::Joined(founding, state),
+            Err(status) => self.setting.referee.fail(format!("{} cannot join: {status}", self.name)),
+        }
+    }
+
+    /// What the node here knows of its cluster when it starts; waits until it belongs to one.
+    async fn cluster(&self) -> Cluster {
+        loop {
+            let belongs = lock(&self.resident).belongs.clone();
+            match belongs {
+                Belongs::Founder => return Cluster::new(self.id(), self.setting.founding.clone()),
+                Belongs::Joined(founding, state) => return Cluster::joined(self.id(), founding, state),
+                Belongs::Nowhere => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
     }
 
     /// Its disk, as it is now.
@@ -212,7 +216,8 @@ impl Seat {
         let Some(node) = self.node() else { return Vec::new() };
         let cluster = node.cluster();
         let leading = cluster.groups().keys().filter_map(|group| cluster.leading(*group)).collect::<Vec<_>>();
-        let others = leading.into_iter().map(|leading| leading.node).filter(|leader| *leader != self.id);
+        let own = self.id();
+        let others = leading.into_iter().map(|leading| leading.node).filter(|leader| *leader != own);
         others.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
@@ -251,18 +256,17 @@ impl Seat {
 
     async fn start(self: &Arc<Self>, disk: &NodeDisk) -> Result<(), String> {
         let setting = &self.setting;
+        let cluster = Arc::new(self.cluster().await);
         let (log, recovered) = self.open_log(disk)?;
-        let cluster = Arc::new(Cluster::new(self.id, setting.founding.clone()));
-        let nodes: BTreeSet<NodeId> = setting.founding.nodes.iter().map(|node| node.id).collect();
-        let front = Arc::new(Front::new(nodes, Mailroom::new(cluster.clone())));
-        let line = setting.network.plug(self.id, &self.name, front.clone());
+        let front = Arc::new(Front::new(Mailroom::new(cluster.clone())));
+        let line = setting.network.plug(self.id(), &self.name, front.clone());
         let mut groups = setting.world.groups.clone();
         if setting.world.lie == Some(Lie::ClocksUnbounded) {
             groups.clock_bound_ms = u64::MAX / 1_000_000;
         }
         let parts = Parts {
             cluster,
-            place: self.place.clone(),
+            place: self.place(),
             log,
             recovered,
             state: disk.rows.open(&self.name).map_err(|error| error.to_string())?,
@@ -288,7 +292,7 @@ impl Seat {
     }
 
     fn open_log(self: &Arc<Self>, disk: &NodeDisk) -> Result<(LogHandle, Recovered), String> {
-        let mut options = LogOptions::new(self.id.to_string());
+        let mut options = LogOptions::new(self.id().to_string());
         options.segment_bytes = self.setting.world.disk.segment_bytes;
         options.entry_bytes_max = ENTRY_BYTES_MAX as u32 + 1024;
         options.run_bytes_max = ENTRY_BYTES_MAX as u32;

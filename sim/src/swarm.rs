@@ -89,7 +89,9 @@ mod tests {
         for kind in (1..=LOOKED_AT).flat_map(|seed| kinds(&World::of(seed))) {
             assert!(there.contains_key(&kind), "{kind} is not among {there:?}");
         }
-        for kind in ["7 nodes", "16 shards", "5 replicas", "rows in RocksDB", "Rot", "partition: bridge"] {
+        for kind in
+            ["7 nodes", "16 shards", "5 replicas", "rows in RocksDB", "Rot", "LostDisk", "partition: bridge"]
+        {
             assert!(there.contains_key(kind), "{kind} is not among {there:?}");
         }
     }

@@ -31,7 +31,7 @@ const LAST_EVENTS: usize = 25;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
-const MARKS: [&str; 66] = [
+const MARKS: [&str; 69] = [
     "a full log took no command",
     "applied",
     "replayed",
@@ -81,6 +81,7 @@ const MARKS: [&str; 66] = [
     "blow: flush",
     "blow: full disk",
     "blow: hand-over",
+    "blow: lost disk",
     "blow: partition",
     "blow: pause",
     "blow: power cut under a write",
@@ -92,6 +93,8 @@ const MARKS: [&str; 66] = [
     "lead handed over",
     "log purged",
     "log rot found",
+    "lost node replaced",
+    "replica replaced",
     "snapshot installed",
     "uncommitted entries truncated",
     "spent at the instant of an expiry",

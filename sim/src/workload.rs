@@ -21,10 +21,12 @@ use crate::gateway::Gateway;
 use crate::heard::Heard;
 use crate::network::{Line, NoInbox};
 use crate::observed::{Answered, Attempt, Told};
-use crate::seat::Setting;
+use crate::setting::Setting;
 use crate::timeline::{Place, Tone};
 use crate::trace::now;
 
+/// The upper half of a caller's place in the network.
+const CALLERS: u128 = 0xca11;
 /// Attempts of all callers together: the model takes quadratic time.
 const ATTEMPTS_OF_ALL_MAX: usize = 5_000;
 /// How often a request is sent before it is left for the end.
@@ -135,9 +137,10 @@ impl Callers {
         self.setting.founding.nodes.iter().map(|node| node.api_address.clone()).collect()
     }
 
-    /// The node that is called so.
+    /// The node that is called so, now.
     pub fn node_named(&self, name: &str) -> Option<NodeId> {
-        self.setting.founding.nodes.iter().find(|node| node.api_address == name).map(|node| node.id)
+        let place = self.setting.founding.nodes.iter().position(|node| node.api_address == name);
+        place.map(|place| self.setting.residents()[place])
     }
 }
 
@@ -146,7 +149,6 @@ pub struct Client {
     number: u64,
     callers: Arc<Callers>,
     line: Arc<Line>,
-    nodes: Vec<NodeId>,
     /// The client library, for those who use it.
     gateway: Option<Gateway>,
     dice: Dice,
@@ -161,7 +163,6 @@ impl Client {
         let name = format!("c{number}");
         let line = callers.setting.network.plug(Client::id(number), &name, Arc::new(NoInbox));
         let mut dice = Dice::new(callers.setting.world.seed, &name);
-        let nodes = callers.setting.founding.nodes.iter().map(|node| node.id).collect();
         let gateway = dice.chance(callers.setting.world.gateways);
         if gateway {
             callers.setting.network.never_double(Client::id(number));
@@ -169,12 +170,17 @@ impl Client {
         let gateway =
             gateway.then(|| Gateway::new(number, dice.any(), Arc::clone(&callers), Arc::clone(&line)));
         let drafts = Drafts::new(number, Arc::clone(&callers));
-        Client { number, callers, line, nodes, gateway, dice, drafts, unknown: Vec::new() }
+        Client { number, callers, line, gateway, dice, drafts, unknown: Vec::new() }
     }
 
     /// A caller's place in the network.
     pub fn id(number: u64) -> NodeId {
-        NodeId(uuid::Uuid::from_u128(0xca11 << 64 | u128::from(number)))
+        NodeId(uuid::Uuid::from_u128(CALLERS << 64 | u128::from(number)))
+    }
+
+    /// Whether a caller has this place.
+    pub fn is_id(id: NodeId) -> bool {
+        id.0.as_u128() >> 64 == CALLERS
     }
 
     /// Sends requests while the storm lasts, then gets an answer to each that has none. Gives itself
@@ -224,7 +230,8 @@ impl Client {
     pub async fn answer_to(&self, request: &Request) -> Answered {
         let mut turns = 0;
         loop {
-            let node = self.nodes[turns % self.nodes.len()];
+            let nodes = self.callers.setting.residents();
+            let node = nodes[turns % nodes.len()];
             let answer = self.attempt(node, true, request, LAST_PATIENCE).await;
             if !answer.is_unknown() {
                 return answer;
@@ -292,8 +299,9 @@ impl Client {
         }
         let mut open = requests;
         for _ in 0..self.dice.within(1..=ATTEMPTS_MAX) {
+            let nodes = self.callers.setting.residents();
             let attempts = open.into_iter().map(|request| {
-                let node = *self.dice.pick(&self.nodes);
+                let node = *self.dice.pick(&nodes);
                 let patience = self.dice.span(&PATIENCE);
                 (node, self.dice.chance(700), patience, request)
             });

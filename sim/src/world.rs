@@ -143,8 +143,10 @@ pub enum Blow {
     /// The power fails everywhere.
     BlackOut,
     /// The power fails, and a byte of the log is another one afterwards, or a sector cannot be read. It
-    /// strikes one node of a world at most: nobody replaces it.
+    /// strikes one node of a world at most.
     Rot,
+    /// The disk is gone for good, and a new node is put in the place of the lost one.
+    LostDisk,
     /// Some nodes, any subset, go down at one instant, by power or by process.
     CrashOfSome,
     /// All nodes are restarted, one after the other.
@@ -243,6 +245,9 @@ impl World {
         }
         if dice.chance(600) {
             world.partitions = PartitionWorld::drawn(dice);
+        }
+        if world.replicas > 1 && !world.blows.is_empty() && dice.chance(300) {
+            world.blows.push((2, Blow::LostDisk));
         }
         if seed.is_multiple_of(ROCKSDB_EVERY) {
             world.put_on_rocksdb();
