@@ -66,6 +66,9 @@ bugs! {
     KeysNotCompared,
     /// One command in a hundred or so ends its shard.
     PoisonedCommand,
+    /// A replica that comes in the place of a lost one gets its id, and so votes and acknowledges as if it had
+    /// its entries.
+    ReplicaIdReused,
 }
 
 /// A replica of a group has voted in a term, and told so: it may not forget it.

@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::{LATER_REPLICA_IDS_FROM, NodeId, sealed};
 use crate::log::GroupId;
 use crate::raft::ReplicaId;
+use crate::simulation::{self, Bug};
 
 /// The version of a state's bytes that this build writes, and the newest that it reads.
 const VERSION: u32 = 1;
@@ -183,8 +184,11 @@ impl State {
         for group in &mut after.groups {
             let on_lost = group.replicas.iter().find(|own| own.node == lost).map(|own| own.replica);
             let Some(going) = group.coming.map(|coming| coming.going).or(on_lost) else { continue };
-            let replica = ReplicaId(LATER_REPLICA_IDS_FROM + after.later_replicas);
+            let mut replica = ReplicaId(LATER_REPLICA_IDS_FROM + after.later_replicas);
             after.later_replicas += 1;
+            if simulation::has(Bug::ReplicaIdReused) {
+                replica = going;
+            }
             group.coming = Some(Coming { place: ReplicaPlace { replica, node: with.id }, going });
         }
         after.nodes.insert(with.id, with.clone());
