@@ -30,6 +30,8 @@ const DOWN_LONG: Span = Duration::from_millis(300)..=Duration::from_secs(6);
 const PAUSED: Span = Duration::from_millis(10)..=Duration::from_secs(3);
 /// How long a disk is full.
 const FULL: Span = Duration::from_millis(100)..=Duration::from_secs(10);
+/// So many of a thousand nodes that are given up have not lost their disk, and come back.
+const COMES_BACK: u64 = 400;
 /// A year, in microseconds.
 const YEAR_US: i64 = 365 * 24 * 60 * 60 * 1_000_000;
 /// Operations of the disk before the one under which the power fails.
@@ -242,12 +244,23 @@ impl Strike {
         if !self.node.seat.may_lose_disk() {
             return;
         }
+        // One that is given up too soon has its disk, and comes back: it must not be heard any more.
+        let comes_back = !self.node.seat.is_rotten() && self.dice.chance(COMES_BACK);
+        let given_up = comes_back.then(|| self.node.seat.given_up());
         end(&self.node, NodeDisk::new(&setting.world, &setting.scratch));
         let lost = self.node.seat.take_new_node();
         self.come_back().await;
         operator::replace(&setting, &self.nodes, &self.node.seat, lost, &mut self.dice).await;
         let (nodes, new) = (self.nodes.clone(), Arc::clone(&self.node));
         tokio::spawn(operator::watch(setting, nodes, new, lost));
+        if let Some(old) = given_up {
+            let away = down_time(&mut self.dice);
+            tokio::spawn(async move {
+                tokio::time::sleep(away).await;
+                mark("given-up node came back");
+                machine_of(old);
+            });
+        }
     }
 
     async fn partition(&mut self) {
@@ -341,6 +354,12 @@ impl Strike {
         }
         mark("all nodes restarted in turn");
     }
+}
+
+/// A machine on which a node's process runs.
+pub fn machine_of(seat: Arc<Seat>) -> madsim::task::NodeId {
+    let name = seat.name.clone();
+    Handle::current().create_node().name(name).init(move || Arc::clone(&seat).run()).build().id()
 }
 
 /// How long a node stays down.

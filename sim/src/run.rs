@@ -210,13 +210,8 @@ async fn tell(setting: Arc<Setting>) -> Evidence {
 
 fn start_node(place: NodePlace, setting: &Arc<Setting>) -> Arc<Struck> {
     let seat = Arc::new(Seat::new(place, Arc::clone(setting)));
-    let of_machine = Arc::clone(&seat);
-    let machine = Handle::current()
-        .create_node()
-        .name(seat.name.clone())
-        .init(move || Arc::clone(&of_machine).run())
-        .build();
-    Arc::new(Struck::new(seat, machine.id()))
+    let machine = blows::machine_of(Arc::clone(&seat));
+    Arc::new(Struck::new(seat, machine))
 }
 
 /// Waits until every shard of a customer answers, which a leader does, and then until it has swept.

@@ -34,6 +34,7 @@ const STALL_FACTOR: u32 = 100;
 const NEXT_NODE: u128 = 1_000;
 
 /// Who lives at a place.
+#[derive(Clone)]
 struct Resident {
     place: NodePlace,
     belongs: Belongs,
@@ -121,6 +122,27 @@ impl Seat {
     pub fn may_lose_disk(&self) -> bool {
         let another_rots = self.setting.rotten.load(Ordering::Relaxed) && !self.is_rotten();
         !another_rots && self.setting.lose_at(self.number)
+    }
+
+    /// The node that lives here, with its disk as it is, for a machine of its own: people give it up, but it
+    /// comes back. It has the clock of this place.
+    pub fn given_up(&self) -> Arc<Seat> {
+        let resident = lock(&self.resident).clone();
+        let name = format!("{} again", self.name);
+        Arc::new(Seat {
+            column: self.column,
+            number: self.number,
+            resident: Mutex::new(resident),
+            ahead_us: Arc::clone(&self.ahead_us),
+            died: Notify::new(),
+            dying: AtomicBool::new(false),
+            rotten: AtomicBool::new(self.is_rotten()),
+            disk: Mutex::new(self.disk().after_kill(&self.setting.world)),
+            node: Mutex::default(),
+            dice: Mutex::new(Dice::new(self.setting.world.seed, &name)),
+            setting: Arc::clone(&self.setting),
+            name,
+        })
     }
 
     /// From now on another node lives here, under the same name and address, and belongs to no cluster yet.
@@ -334,9 +356,13 @@ impl Seat {
         disk.log.is_off() || self.dying.load(Ordering::Relaxed) || self.rotten.load(Ordering::Relaxed)
     }
 
-    /// A group ends only with its log.
+    /// A group ends only with its log, or where another node has its node's place.
     async fn watch(self: Arc<Self>, group: Group, disk: NodeDisk) {
         let stopped = group.ended().await;
+        if self.node().is_some_and(|node| node.cluster().replaced_by().is_some()) {
+            mark("replaced replica stopped");
+            return;
+        }
         if !self.may_fail(&disk) {
             self.setting.referee.fail(format!("{} stopped group {}: {stopped}", self.name, group.id().0));
         }

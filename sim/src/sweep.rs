@@ -31,7 +31,7 @@ const LAST_EVENTS: usize = 25;
 /// So many seeds are enough for each mark to have been met.
 const SEEDS_FOR_MARKS: usize = 100;
 /// What a sweep of many seeds has to have met.
-const MARKS: [&str; 69] = [
+const MARKS: [&str; 71] = [
     "a full log took no command",
     "applied",
     "replayed",
@@ -90,10 +90,12 @@ const MARKS: [&str; 69] = [
     "digests compared",
     "entry stamped ahead refused",
     "gateway: unknown",
+    "given-up node came back",
     "lead handed over",
     "log purged",
     "log rot found",
     "lost node replaced",
+    "replaced replica stopped",
     "replica replaced",
     "snapshot installed",
     "uncommitted entries truncated",
