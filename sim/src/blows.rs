@@ -3,8 +3,8 @@
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use madsim::runtime::Handle;
@@ -72,12 +72,20 @@ pub struct Struck {
     pub machine: madsim::task::NodeId,
     /// Something is being done to it.
     busy: AtomicBool,
+    /// Nodes that lived there, were given up, and came back on machines of their own.
+    again: Mutex<Vec<Arc<Seat>>>,
 }
 
 impl Struck {
     /// A node that nothing has struck yet.
     pub fn new(seat: Arc<Seat>, machine: madsim::task::NodeId) -> Struck {
-        Struck { seat, machine, busy: AtomicBool::new(false) }
+        Struck { seat, machine, busy: AtomicBool::new(false), again: Mutex::default() }
+    }
+
+    /// All nodes that live there, or did and came back.
+    pub fn seats(&self) -> Vec<Arc<Seat>> {
+        let again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        [&self.seat].into_iter().chain(again.iter()).cloned().collect()
     }
 }
 
@@ -254,10 +262,11 @@ impl Strike {
         let (nodes, new) = (self.nodes.clone(), Arc::clone(&self.node));
         tokio::spawn(operator::watch(setting, nodes, new, lost));
         if let Some(old) = given_up {
-            let away = down_time(&mut self.dice);
+            let (away, place) = (down_time(&mut self.dice), Arc::clone(&self.node));
             tokio::spawn(async move {
                 tokio::time::sleep(away).await;
                 mark("given-up node came back");
+                place.again.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&old));
                 machine_of(old);
             });
         }

@@ -21,6 +21,8 @@ use crate::trace::now;
 const ATTEMPT_MAX: Duration = Duration::from_secs(8);
 /// The pause before the next one, and how often it is looked whether all is copied.
 const PAUSE: Duration = Duration::from_millis(500);
+/// In which time the place is given, whatever fails meanwhile: a storm is over long before.
+const TAKEN_MAX: Duration = Duration::from_mins(10);
 /// How long it may take until all is copied when nothing fails any more.
 const COPIED_MAX: Duration = Duration::from_mins(2);
 
@@ -34,7 +36,8 @@ pub async fn replace(setting: &Setting, nodes: &[Arc<Struck>], new: &Seat, lost:
         peer_address: with.peer_address,
     };
     let request = v1::ReplaceRequest { lost_node_id: lost.to_string(), with: Some(with) };
-    loop {
+    let end = now() + TAKEN_MAX;
+    while now() < end {
         let members: Vec<_> = nodes.iter().filter_map(|node| node.seat.node()).collect();
         if !members.is_empty() {
             let member = dice.pick(&members);
@@ -45,6 +48,7 @@ pub async fn replace(setting: &Setting, nodes: &[Arc<Struck>], new: &Seat, lost:
         }
         tokio::time::sleep(PAUSE).await;
     }
+    setting.referee.fail(format!("no member gives {} the lost node's place", new.name));
 }
 
 /// What the new node is to be told, if the place was given.
