@@ -291,7 +291,7 @@ impl Seat {
             place: self.place(),
             log,
             recovered,
-            state: disk.rows.open(&self.name).map_err(|error| error.to_string())?,
+            state: disk.rows.open(&self.id().to_string()).map_err(|error| error.to_string())?,
             peers: line,
             clock: Arc::new(Clock::Skewed(Arc::clone(&self.ahead_us), setting.world.clock.step_us)),
             room: Arc::new(Room::over(|| Ok(u64::MAX), 1)),
