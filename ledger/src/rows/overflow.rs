@@ -29,7 +29,7 @@ pub struct Overflow {
 /// The classes that have rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Classes {
-    /// These, at least one and at most [`CLASSES_MAX`].
+    /// These, from one to four.
     Among(Vec<OwnClass>),
     /// More than a row tells, or were so since there was an overflow.
     Many,
