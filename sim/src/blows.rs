@@ -164,7 +164,8 @@ impl Strike {
             Blow::Rot => {
                 // Not while another node is lost: two may be too many.
                 if !self.setting.replaces() && !self.setting.rotten.swap(true, Ordering::Relaxed) {
-                    self.node.seat.rot(&mut self.dice);
+                    let rots = self.node.seat.rot(&mut self.dice).await;
+                    self.setting.rotten.store(rots, Ordering::Relaxed);
                 }
                 self.power_cut().await;
             }

@@ -28,6 +28,8 @@ use crate::world::{ENTRY_BYTES_MAX, Lie};
 
 /// How often it is looked whether a process serves.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A log that has nothing to write marks what is durable within much less.
+const WRITES_MAX: Duration = Duration::from_secs(2);
 /// How much slower a run of the log is that stalls.
 const STALL_FACTOR: u32 = 100;
 /// A node that comes in the place of a lost one has its id and this.
@@ -73,6 +75,8 @@ pub struct Seat {
     disk: Mutex<NodeDisk>,
     /// The node, while its process runs.
     node: Mutex<Option<Arc<Node>>>,
+    /// Its log, while its process runs.
+    log: Mutex<Option<LogHandle>>,
     dice: Mutex<Dice>,
 }
 
@@ -97,6 +101,7 @@ impl Seat {
             rotten: AtomicBool::new(false),
             disk: Mutex::new(NodeDisk::new(&setting.world, &setting.scratch)),
             node: Mutex::default(),
+            log: Mutex::default(),
             dice: Mutex::new(dice),
             setting,
             name,
@@ -139,6 +144,7 @@ impl Seat {
             rotten: AtomicBool::new(self.is_rotten()),
             disk: Mutex::new(self.disk().after_kill(&self.setting.world)),
             node: Mutex::default(),
+            log: Mutex::default(),
             dice: Mutex::new(Dice::new(self.setting.world.seed, &name)),
             setting: Arc::clone(&self.setting),
             name,
@@ -183,8 +189,10 @@ impl Seat {
     }
 
     /// Changes a byte of its log, or makes its sector unreadable, somewhere in what was ever written: not in
-    /// the zeros between runs and in segments that wait to be used, which nobody would miss.
-    pub fn rot(&self, dice: &mut Dice) {
+    /// the zeros between runs and in segments that wait to be used, which nobody would miss. Nor in the
+    /// newest run, which a log that starts again could not tell from one that the power cut short
+    /// (`log::recovery`): it waits until another run is behind. Returns whether it came to that.
+    pub async fn rot(&self, dice: &mut Dice) -> bool {
         let log = self.disk().log;
         let mut names = log.list().unwrap_or_default();
         names.sort();
@@ -194,10 +202,13 @@ impl Seat {
         };
         names.retain(|name| !written(name).is_empty());
         if names.is_empty() {
-            return;
+            return false;
         }
         let name = dice.pick(&names).clone();
         let (offset, mask) = (*dice.pick(&written(&name)), dice.within(1..=255) as u8);
+        if !self.writes_more().await {
+            return false;
+        }
         if dice.chance(300) {
             mark("sector unreadable");
             let struck = log.make_unreadable(&name, offset);
@@ -207,12 +218,26 @@ impl Seat {
             self.tell(Tone::Blow, format_args!("rots {name} at {offset}: {struck}"));
         }
         self.rotten.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// Waits until its log has synced another run. False if it does not, or its process ends before.
+    async fn writes_more(&self) -> bool {
+        let runs = || lock(&self.log).as_ref().map_or(0, |log| log.stats().core.runs);
+        let before = runs();
+        let more = async {
+            while runs() == before {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(WRITES_MAX, more).await.is_ok() && runs() > before
     }
 
     /// From now on its disk is this one: the next process finds it.
     pub fn set_disk(&self, disk: NodeDisk) {
         *lock(&self.disk) = disk;
         *lock(&self.node) = None;
+        *lock(&self.log) = None;
         self.dying.store(false, Ordering::Relaxed);
     }
 
@@ -286,6 +311,7 @@ impl Seat {
         if setting.world.lie == Some(Lie::ClocksUnbounded) {
             groups.clock_bound_ms = u64::MAX / 1_000_000;
         }
+        *lock(&self.log) = Some(log.clone());
         let parts = Parts {
             cluster,
             place: self.place(),
