@@ -18,7 +18,7 @@ use crate::rows::overflow::Overflow;
 use crate::time::Time;
 use crate::verdict::{Balance, WalletInfo};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Open tranches kept in the wallet's own row. Eight make a row of about 230 bytes, and cover the
 /// wallets of nearly every customer; a plain debit then touches no other tranche row.

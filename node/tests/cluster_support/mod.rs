@@ -1,7 +1,5 @@
 //! Nodes of a cluster, in this process, over real ports.
 
-#![allow(dead_code)]
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
