@@ -1,6 +1,7 @@
 //! Configuration: defaults < file < environment < flags. An unknown key is an error.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -108,6 +109,9 @@ pub struct ConfigFlags {
 /// Names in the environment that begin alike and belong to the client side, the build or the tests.
 const OTHER_NAMES: &[&str] = &["server", "namespace", "config", "build_cache", "log_seeds"];
 
+/// Two of the longest entries fit a segment, beside the reserve; a file is read whole when a node starts.
+const LOG_SEGMENT_MIB: RangeInclusive<u32> = 24..=1024;
+
 impl Config {
     /// Puts together defaults, a TOML file, `PURSER_…` variables and flags.
     pub fn load(file: Option<&Path>, flags: &ConfigFlags) -> anyhow::Result<Config> {
@@ -133,6 +137,13 @@ impl Config {
         if let Some(shards) = config.shards {
             ShardMap::new(shards).ok_or(FoundingError::Shards(shards.into()))?;
         }
+        let mib = config.log_segment_mib;
+        anyhow::ensure!(
+            LOG_SEGMENT_MIB.contains(&mib),
+            "log_segment_mib is {mib}; it must be {} to {}",
+            LOG_SEGMENT_MIB.start(),
+            LOG_SEGMENT_MIB.end()
+        );
         Ok(config)
     }
 }
@@ -151,6 +162,18 @@ mod tests {
         assert_eq!(config.shards, Some(4));
         assert_eq!(config.listen.port(), 2);
         assert_eq!(config.data, PathBuf::from("data"));
+    }
+
+    #[test]
+    fn a_segment_that_is_too_short_or_too_long_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("purser.toml");
+        for (mib, fits) in [(0, false), (23, false), (24, true), (1024, true), (1025, false)] {
+            std::fs::write(&file, format!("log_segment_mib = {mib}\n")).expect("a file");
+            let loaded = Config::load(Some(&file), &ConfigFlags::default());
+            assert_eq!(loaded.is_ok(), fits, "{mib}");
+            assert!(fits || loaded.is_err_and(|error| error.to_string().contains("log_segment_mib is")));
+        }
     }
 
     #[test]

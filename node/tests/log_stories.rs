@@ -252,28 +252,31 @@ fn a_write_that_fails_for_another_reason_than_room_ends_the_log() {
 }
 
 #[test]
-fn a_full_disk_refuses_appends_keeps_votes_and_heals_when_room_appears() {
-    let mut hand = Hand::small(&SimDisk::new());
+fn a_full_disk_takes_nothing_more_keeps_what_was_decided_and_heals_when_room_appears() {
+    let options = LogOptions { segment_bytes: 128 * 1024, reserve_bytes: 32 * 1024, ..small_options() };
+    let mut hand = Hand::open(&SimDisk::new(), options).unwrap();
     hand.rest();
-    hand.disk.set_capacity(3 * 64 * 1024);
+    hand.disk.set_capacity(0);
     let mut index = 0;
-    let refusal = loop {
-        let could = hand.log.has_room(10_000);
-        let ticket = hand.submit(vec![bulk(G1, index, 10_000)]);
-        hand.settle();
-        match ticket.answer().unwrap() {
-            Ok(()) => index += 1,
-            Err(error) => {
-                assert!(!could, "the layer above was warned");
-                break error;
-            }
-        }
-    };
-    assert!(matches!(refusal, LogError::NoSpace(_)));
-    assert!(index > 5, "two segments of 64 KiB hold more than five such entries");
+    while hand.log.has_room(10_000) {
+        hand.write(vec![bulk(G1, index, 10_000)]);
+        index += 1;
+    }
+    assert!(index > 10, "two segments of 128 KiB hold more than ten such entries");
+    // Nobody could refuse what a leader begins its term with.
+    hand.write(vec![append(G1, index, index + 1)]);
+    index += 1;
+    let mut votes = 0;
+    while hand.log.has_room_for_vote() {
+        hand.write(vec![vote(G1, "still fits")]);
+        votes += 1;
+    }
+    assert!(votes > 3, "half of the reserve is theirs");
+    let unasked = hand.submit(vec![bulk(G1, index, 12_000), bulk(G1, index + 1, 12_000)]);
+    hand.settle();
+    assert!(matches!(unasked.answer(), Some(Err(LogError::NoSpace(_)))));
     assert_eq!(hand.log.extent(G1).unwrap().next_index, index, "what was refused is not readable");
     assert_eq!(hand.log.read(G1, 0..1).unwrap()[0].payload.len(), 10_000, "reads go on");
-    hand.write(vec![vote(G1, "still fits")]);
     let pinning: Vec<GroupId> = hand.log.groups_to_flush().iter().map(|need| need.group).collect();
     assert_eq!(pinning, [G1], "the node is told whom to flush");
 
@@ -283,6 +286,70 @@ fn a_full_disk_refuses_appends_keeps_votes_and_heals_when_room_appears() {
     hand.write(vec![bulk(G1, index, 10_000)]);
     assert!(hand.fatal.lock().unwrap().is_empty());
     assert_eq!(hand.restart().log.extent(G1).unwrap().next_index, index + 1);
+}
+
+#[test]
+fn whatever_there_was_room_for_is_written_however_the_segments_end() {
+    for entry_bytes in (500..12_000).step_by(250) {
+        let mut hand = Hand::small(&SimDisk::new());
+        hand.rest();
+        hand.disk.set_capacity(0);
+        let mut index = 0;
+        while hand.log.has_room(4 * entry_bytes) {
+            // They are in the queue together, each counted with those before it.
+            let tickets: Vec<Ticket> = (index..index + 4)
+                .map(|at| hand.submit(vec![bulk(G1, at, usize::try_from(entry_bytes).unwrap())]))
+                .collect();
+            hand.settle();
+            assert!(tickets.iter().all(Ticket::is_ok), "entries of {entry_bytes} bytes, from {index}");
+            index += 4;
+        }
+        assert!(index > 0);
+        hand.write(vec![vote(G1, "still fits")]);
+    }
+}
+
+#[test]
+fn room_that_was_claimed_is_not_given_to_others_until_the_claim_is_dropped() {
+    let mut hand = Hand::small(&SimDisk::new());
+    hand.rest();
+    hand.disk.set_capacity(0);
+    let mut claims = Vec::new();
+    while let Some((1, claim)) = hand.log.claim([10_000]) {
+        claims.push(claim);
+    }
+    assert!(claims.len() > 1);
+    assert!(!hand.log.has_room(10_000));
+    claims.pop();
+    assert!(hand.log.has_room(10_000));
+    assert!(!hand.log.has_room(2 * 10_000));
+    // Of several, those that fit.
+    let (count, claim) = hand.log.claim([4_000, 5_900, 10_000]).expect("one was given back");
+    assert_eq!(count, 2);
+    drop(claim);
+    // What was claimed comes to the log: none of it is refused.
+    let entries: Vec<Ticket> =
+        (0..claims.len() as u64).map(|at| hand.submit(vec![bulk(G1, at, 10_000)])).collect();
+    hand.settle();
+    assert!(entries.iter().all(Ticket::is_ok));
+}
+
+#[test]
+fn room_that_appears_is_found_though_nothing_is_written_any_more() {
+    let mut hand = Hand::small(&SimDisk::new());
+    hand.rest();
+    hand.disk.set_capacity(0);
+    let mut index = 0;
+    while hand.log.has_room(10_000) {
+        hand.write(vec![bulk(G1, index, 10_000)]);
+        index += 1;
+    }
+    hand.rest();
+    assert_eq!(hand.driver.step(), Step::Waiting { wants_idle: true });
+    assert!(!hand.log.has_room(10_000));
+    hand.disk.set_capacity(u64::MAX);
+    hand.rest();
+    assert!(hand.log.has_room(10_000));
 }
 
 #[test]
@@ -324,13 +391,17 @@ fn a_group_untouched_by_the_refused_submission_goes_on() {
         index += 1;
     }
     assert!(ready > 0 && index > 0);
+    // Three blocks are left: too few for the entry, enough for the vote.
+    while hand.log.stats().core.ready_bytes > 3 * 4096 {
+        hand.write(vec![append(G1, index, index + 1)]);
+        index += 1;
+    }
     let first = hand.submit(vec![bulk(G1, index, 12_000)]);
-    let second = hand.submit(vec![bulk(G1, index + 1, 12_000)]);
+    let second = hand.submit(vec![append(G1, index + 1, index + 2)]);
     let votes = hand.submit(vec![vote(G2, "other group")]);
     hand.settle();
     assert!(votes.is_ok());
-    let refused = [first, second].iter().filter(|ticket| !ticket.is_ok()).count();
-    assert!(refused >= 1);
+    assert!(!first.is_ok() && !second.is_ok());
 }
 
 #[test]

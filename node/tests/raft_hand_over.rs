@@ -4,12 +4,15 @@
 mod raft_support;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 use purser_ledger::time::{Span, Time};
 use purser_node::clock::Clock;
 use purser_node::raft::{Group, GroupConfig, LedgerMachine, ProposeError, ReplicaId};
-use raft_support::commands::{create_wallet, create_wallet_at, is_replay, name, was_replayed};
+use raft_support::commands::{
+    create_wallet, create_wallet_at, create_wallet_padded, is_replay, name, was_replayed,
+};
 use raft_support::messages::{Asked, asked};
 use raft_support::nodes::{Choices, Cluster, SHARD, agree, config, create_somewhere};
 use raft_support::switchboard::Fate;
@@ -48,6 +51,8 @@ fn what_is_proposed_during_a_hand_over_is_answered_or_refused_and_never_applied_
         let mut cluster = Cluster::start(3).await;
         let old = cluster.leader().await;
         let group = cluster.group(old).clone();
+        // It may be that nothing of what follows is taken.
+        assert!(!was_replayed(&group, "before").await);
         let mut under_way = Vec::new();
         for number in 0..50 {
             under_way.push(group.submit(create_wallet(&name(number))).await.expect("room"));
@@ -91,6 +96,38 @@ fn a_leader_that_finds_no_successor_leads_on() {
         // Not named, the one that lives is found.
         assert_eq!(within_reason("an end", cluster.group(leader).hand_over(None)).await, Ok(true));
         assert_eq!(cluster.leader().await, alive);
+        cluster.stop_all().await;
+    });
+}
+
+#[test]
+fn a_replica_whose_log_is_full_neither_leads_nor_stops_and_catches_up_when_there_is_room() {
+    runtime().block_on(async {
+        let mut cluster = Cluster::start(3).await;
+        let leader = cluster.leader().await;
+        let [full, other] = others(&cluster, leader)[..] else { panic!("two others") };
+        cluster.node(full).disks.full.store(true, Ordering::Relaxed);
+        // Twice what its log can take.
+        for number in 0..130 {
+            let taken = cluster.group(leader).propose(create_wallet_padded(&name(number), 30_000)).await;
+            taken.expect("two of three have room");
+        }
+        let ready_bytes = |cluster: &Cluster| cluster.node(full).disks.log.stats().core.ready_bytes;
+        eventually("its log is full", || (ready_bytes(&cluster) < 128 * 1024).then_some(())).await;
+        let to_full = cluster.group(leader).hand_over(Some(ReplicaId(full)));
+        assert_eq!(within_reason("an end", to_full).await, Ok(false));
+        assert_eq!(within_reason("an end", cluster.group(leader).hand_over(None)).await, Ok(true));
+        assert_eq!(cluster.leader().await, other);
+
+        // It still votes: of the two that are left, the one with room leads.
+        cluster.stop(other).await;
+        eventually("the one with room leads", || cluster.group(leader).is_leader().then_some(())).await;
+        assert!(ready_bytes(&cluster) < 128 * 1024);
+        cluster.node(full).disks.full.store(false, Ordering::Relaxed);
+        assert_eq!(cluster.leader().await, leader);
+        assert!(!was_replayed(cluster.group(leader), "after").await);
+        assert!(ready_bytes(&cluster) >= 1024 * 1024);
+        agree(&cluster).await;
         cluster.stop_all().await;
     });
 }

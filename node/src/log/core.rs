@@ -303,9 +303,9 @@ impl SegmentLog {
         self.segments.ensure(bytes).map_err(|e| WriteError::of("making the next segment", &e))
     }
 
-    /// True if preparing the next segment is under way.
-    pub fn is_preparing(&self) -> bool {
-        self.segments.is_preparing()
+    /// True if the next segment is not ready yet: it is being prepared, or the disk has no room.
+    pub fn wants_spare(&self) -> bool {
+        self.segments.wants_spare()
     }
 
     fn read_index(&self) -> std::sync::RwLockReadGuard<'_, Index> {

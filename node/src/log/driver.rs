@@ -44,6 +44,7 @@ pub fn open(
         awaited: Awaited::Nothing,
         room_wanted: 0,
         core: core.stats(),
+        claimed_bytes: 0,
         oldest_segment: core.oldest_segment(),
         short_of_room: false,
     };
@@ -150,7 +151,7 @@ impl LogDriver {
 
     fn waiting(&self) -> Step {
         let riders = !self.shared.state().queue.is_empty();
-        let wants_idle = riders || self.core.wants_idle_run() || self.core.is_preparing();
+        let wants_idle = riders || self.core.wants_idle_run() || self.core.wants_spare();
         Step::Waiting { wants_idle }
     }
 
@@ -171,7 +172,7 @@ impl LogDriver {
         if !taken.is_empty() {
             return self.write_what_fits(taken);
         }
-        if even_riders && self.core.is_preparing() && !self.core.wants_idle_run() {
+        if even_riders && self.core.wants_spare() && !self.core.wants_idle_run() {
             return self.after_idle(Ok(()));
         }
         self.waiting()
@@ -193,11 +194,9 @@ impl LogDriver {
         let mut bytes = 0;
         let mut obstacle = None;
         for submission in &taken {
-            let appends = submission.ops.iter().any(|(op, _)| matches!(op, Op::Append { .. }));
-            let reserve = if appends { u64::from(self.shared.options.reserve_bytes) } else { 0 };
             bytes += submission.bytes + run_overhead_bytes(submission.ops.len()) as u64;
             let run_bytes = bytes.next_multiple_of(BLOCK_BYTES as u64) + BLOCK_BYTES as u64;
-            if let Err(error) = self.core.ensure_room(run_bytes + reserve) {
+            if let Err(error) = self.core.ensure_room(run_bytes) {
                 obstacle = Some(error);
                 break;
             }

@@ -78,6 +78,20 @@ pub(crate) struct Submission {
     pub done: Done,
 }
 
+/// Room in the log for appends that are on their way to it. Dropped, it is free again.
+#[derive(Debug)]
+#[must_use]
+pub struct Claim {
+    shared: Arc<Shared>,
+    bytes: u64,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.shared.state().claimed_bytes -= self.bytes;
+    }
+}
+
 /// What the writer's thread waits for. Waking nobody is a system call too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Awaited {
@@ -102,6 +116,8 @@ pub(crate) struct State {
     /// Threads that wait for room in the queue.
     pub room_wanted: usize,
     pub core: CoreStats,
+    /// Bytes of appends that are on their way.
+    pub claimed_bytes: u64,
     pub oldest_segment: u64,
     /// The disk has no room for a segment ahead.
     pub short_of_room: bool,
@@ -115,6 +131,12 @@ pub(crate) struct Shared {
     pub index: Arc<RwLock<Index>>,
     pub files: Files,
     pub waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
 }
 
 impl Shared {
@@ -344,14 +366,47 @@ impl LogHandle {
             .collect()
     }
 
-    /// True if appends of this many bytes fit, with the queue, without the reserve that is kept
-    /// for votes and small records. Refuse new proposals while it is false: an append that Raft
-    /// has decided on cannot be taken back.
+    /// True if appends of this many bytes fit, with what is queued and claimed, and leave the reserve
+    /// free. Refuse new proposals while it is false: an append that Raft has decided on cannot be
+    /// taken back.
     pub fn has_room(&self, bytes: u64) -> bool {
+        self.room_bytes(&self.shared.state()).is_some_and(|room| bytes <= room)
+    }
+
+    /// Claims room for appends of these many bytes, which come to the log by and by: for as many as
+    /// fit, from the first on. How many that are; `None` where the first does not fit.
+    pub fn claim(&self, appends: impl IntoIterator<Item = u64>) -> Option<(usize, Claim)> {
+        let mut state = self.shared.state();
+        let room = self.room_bytes(&state)?;
+        let (mut count, mut bytes) = (0, 0);
+        for append in appends {
+            if bytes + append > room {
+                break;
+            }
+            (count, bytes) = (count + 1, bytes + append);
+        }
+        (count > 0).then(|| {
+            state.claimed_bytes += bytes;
+            (count, Claim { shared: Arc::clone(&self.shared), bytes })
+        })
+    }
+
+    /// True if a vote that can still be refused may be written: half of the reserve stays free, for
+    /// purges, which make room, and for the entries that Raft has decided on.
+    pub fn has_room_for_vote(&self) -> bool {
         let state = self.shared.state();
-        let wanted = bytes + state.queue_bytes + 2 * BLOCK_BYTES as u64;
-        let usable = state.core.ready_bytes.saturating_sub(self.shared.options.reserve_bytes.into());
-        state.poisoned.is_none() && wanted <= usable
+        let kept = u64::from(self.shared.options.reserve_bytes) / 2;
+        state.poisoned.is_none() && state.queue_bytes + kept <= state.core.ready_bytes
+    }
+
+    /// What appends may take; `None` where not even the reserve is free.
+    fn room_bytes(&self, state: &State) -> Option<u64> {
+        let options = &self.shared.options;
+        let ready_bytes = if state.poisoned.is_none() { state.core.ready_bytes } else { 0 };
+        // The end of a segment stays empty where it is too short for the next entry.
+        let ends_bytes = ready_bytes / u64::from(options.segment_bytes) * options.first_of_run_bytes_max();
+        let kept = u64::from(options.reserve_bytes) + ends_bytes + 2 * BLOCK_BYTES as u64;
+        ready_bytes.checked_sub(kept + state.queue_bytes + state.claimed_bytes)
     }
 
     /// Numbers for the metrics.

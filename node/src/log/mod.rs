@@ -52,7 +52,7 @@ pub use self::core::{CoreStats, GroupState, Recovered};
 pub use disk::{DirLock, Disk, DiskFile};
 pub use driver::{FatalHook, LogDriver, Step, abort_process, open};
 pub use error::{LogError, OpenError};
-pub use handle::{Done, FlushNeed, LogHandle, LogStats, Refused};
+pub use handle::{Claim, Done, FlushNeed, LogHandle, LogStats, Refused};
 pub use options::LogOptions;
 pub use real_disk::RealDisk;
 pub use sim_disk::SimDisk;

@@ -21,8 +21,8 @@ pub struct LogOptions {
     pub run_bytes_max: u32,
     /// The longest payload of an entry. 8 MiB: far above a batch, and a few fit a segment.
     pub entry_bytes_max: u32,
-    /// Kept free of appends, so that votes, purges and other small records still fit when the disk
-    /// is full.
+    /// Kept free of what can still be refused, so that what cannot fits when the disk is full: votes,
+    /// purges, and the entries that Raft has decided on.
     pub reserve_bytes: u32,
     /// Submissions in the queue hold at most this. 64 MiB: half a second of a fast disk.
     pub queue_bytes_max: u64,
@@ -67,21 +67,25 @@ impl LogOptions {
         SMALL_BYTES_MAX.min(self.entry_bytes_max as usize)
     }
 
+    /// A run of one entry, the longest there may be, takes less than this.
+    pub(crate) fn first_of_run_bytes_max(&self) -> u64 {
+        let entry = RECORD_BYTES + self.entry_bytes_max as usize + 2 * BLOCK_BYTES;
+        (entry + run_overhead_bytes(self.groups_per_run_max())) as u64
+    }
+
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let wrong = |what: &str| Err(OpenError::Options(what.to_owned()));
         let segment = self.segment_bytes as usize;
-        let largest = RECORD_BYTES + self.entry_bytes_max as usize + 2 * BLOCK_BYTES;
         if self.identity.is_empty() || self.identity.len() > IDENTITY_BYTES_MAX {
             return wrong("the identity must have 1 to 1024 bytes");
         }
         if segment == 0 || !segment.is_multiple_of(BLOCK_BYTES) || segment > 1024 * 1024 * 1024 {
             return wrong("segment_bytes must be a multiple of 4096, at most 1 GiB");
         }
-        if largest + run_overhead_bytes(self.groups_per_run_max()) > segment {
-            return wrong("entry_bytes_max does not fit into a segment");
-        }
-        if self.reserve_bytes as usize > segment / 2 {
-            return wrong("reserve_bytes must be at most half a segment");
+        // So that a segment that is ready has room for any entry, however the one before it ends.
+        let kept = u64::from(self.reserve_bytes) + self.first_of_run_bytes_max() + 2 * BLOCK_BYTES as u64;
+        if kept + u64::from(self.entry_bytes_max) > u64::from(self.segment_bytes) {
+            return wrong("reserve_bytes and two entries of entry_bytes_max do not fit into a segment");
         }
         Ok(())
     }

@@ -220,8 +220,9 @@ impl Segments {
         }
     }
 
-    pub fn is_preparing(&self) -> bool {
-        self.unfinished.is_some() && self.spares.is_empty()
+    /// True if `prepare` has something to do, or waits for room to do it in.
+    pub fn wants_spare(&self) -> bool {
+        self.spares.is_empty()
     }
 
     fn begin_spare(&mut self) -> io::Result<()> {

@@ -84,7 +84,6 @@ pub(super) struct Inner {
     pub failure: Failure,
     pub digests: Digests,
     pub entries_kept_max: u64,
-    pub command_bytes_max: usize,
     /// The longest election timeout.
     pub election_max: Duration,
     pub halt: Halt,
@@ -187,7 +186,7 @@ impl Group {
     /// Hands a command over. Commands submitted one after the other are proposed in that order.
     /// Waits only while too many are under way.
     pub async fn submit(&self, command: Bytes) -> Result<Pending, ProposeError> {
-        let (bytes, bytes_max) = (command.len(), self.inner.command_bytes_max);
+        let (bytes, bytes_max) = (command.len(), self.inner.link.command_bytes_max);
         if bytes > bytes_max {
             return Err(ProposeError::TooLarge { bytes, bytes_max });
         }

@@ -40,7 +40,7 @@ use super::snapshot::SnapshotData;
 use super::types::{LogId, ReplicaId, TypeConfig, Vote};
 use super::wire::{self, Answer, ClusterId, Envelope, Part, Rpc, SessionId};
 use crate::cluster::NodeId;
-use crate::log::GroupId;
+use crate::log::{GroupId, LogHandle};
 use crate::peer::message::Kind;
 use crate::peer::{CallError, Transport};
 use crate::simulation;
@@ -103,6 +103,8 @@ pub(super) struct Link {
     pub network: Network,
     pub group: GroupId,
     pub replica: ReplicaId,
+    pub log: LogHandle,
+    pub command_bytes_max: usize,
     pub snapshot_bytes_per_s_max: u64,
     pub refusals: Arc<Refusals>,
 }
@@ -124,6 +126,12 @@ impl Link {
             return Err(format!("replica {} of {} was replaced", envelope.from, self.group));
         }
         Ok(())
+    }
+
+    /// Whether the log would take what a leader is asked to propose. What it begins its term with cannot
+    /// be refused.
+    pub fn has_room_to_lead(&self) -> bool {
+        self.log.has_room(self.command_bytes_max as u64)
     }
 
     pub fn peer(&self, replica: ReplicaId) -> Peer {
@@ -301,6 +309,11 @@ impl NetVote<TypeConfig> for Peer {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> RpcResult<VoteResponse<TypeConfig>> {
+        if !self.link.has_room_to_lead() {
+            simulation::mark("a full log kept a replica from campaigning");
+            let why = NetworkError::from_string("this node's log has no room: it does not campaign");
+            return Err(why.into());
+        }
         self.ask(RPCTypes::Vote, Rpc::PreVote(request), option.hard_ttl(), voted).await
     }
 }

@@ -113,7 +113,15 @@ impl Group {
             .map_err(|error| OpenError::Config(error.to_string()))?;
         let config = Arc::new(config);
         let refusals = Arc::default();
-        let link = Link { network, group, replica, snapshot_bytes_per_s_max, refusals };
+        let link = Link {
+            network,
+            group,
+            replica,
+            log: log.clone(),
+            command_bytes_max,
+            snapshot_bytes_per_s_max,
+            refusals,
+        };
         let raft = Raft::new(replica, config.clone(), link.clone(), log_store, machine).await;
         let raft = raft.map_err(|fatal| Stopped(fatal.to_string()))?;
         settle_campaigns(&raft, replica, campaign_at_once, &config).await?;
@@ -127,7 +135,6 @@ impl Group {
             failure,
             digests,
             entries_kept_max,
-            command_bytes_max,
             election_max,
             halt: Halt::default(),
             machine: meaning,

@@ -16,6 +16,7 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 
 use tokio::time::Instant;
 
+use crate::log::Claim;
 use crate::simulation;
 
 use super::clock_bound::ClockBound;
@@ -30,6 +31,9 @@ pub(super) const APPENDS_UNDER_WAY_MAX: usize = 48;
 /// What the log takes for an entry besides its command, at most.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
+/// Why a replica with a full log neither votes nor leads.
+const NO_ROOM: &str = "this node's log has no room";
+
 /// An answer on its way, or why there is none: for people, and in the other side's log.
 pub(super) type Answering = BoxFuture<'static, Result<Bytes, String>>;
 
@@ -40,6 +44,7 @@ impl Inner {
         let inner = Arc::clone(self);
         let answering = match rpc {
             Rpc::Append(request) => self.append(request),
+            Rpc::Vote(_) if !self.log.has_room_for_vote() => return Err(NO_ROOM.to_owned()),
             Rpc::Vote(request) => async move {
                 let response = inner.raft.vote(request).await.map_err(|error| inner.stopped(&error).0)?;
                 if response.vote_granted {
@@ -57,6 +62,7 @@ impl Inner {
             Rpc::Transfer(_) if self.leaving.load(Ordering::Relaxed) => {
                 return Err("this node is going away: it takes no lead".to_owned());
             }
+            Rpc::Transfer(_) if !self.link.has_room_to_lead() => return Err(NO_ROOM.to_owned()),
             Rpc::Transfer(request) => async move {
                 let response = inner.raft.handle_transfer_leader(request).await;
                 Ok(Answer::Transfer(response.map_err(|fatal| inner.stopped(&fatal).0)?))
@@ -98,9 +104,13 @@ impl Inner {
             );
             return async move { Ok(Answer::ClockAhead(ahead)) }.boxed();
         }
-        if !self.has_room(&request) {
-            return async { Ok(Answer::Again) }.boxed();
-        }
+        let claim = match request.entries.is_empty() {
+            true => None,
+            false => match self.claim(&mut request) {
+                None => return async { Ok(Answer::Again) }.boxed(),
+                claimed => claimed,
+            },
+        };
         if !tells_commit {
             request.leader_commit = None;
         }
@@ -111,7 +121,7 @@ impl Inner {
         let last = request.entries.last().map(|entry| entry.log_id).or(previous);
         let inner = Arc::clone(self);
         let mut answering = async move {
-            let _place = place;
+            let _until_answered = (place, claim);
             let appended =
                 inner.raft.append_entries(request).await.map_err(|fatal| inner.stopped(&fatal).0)?;
             Ok(Answer::Append(appended.into_stream_result(previous, last)))
@@ -139,18 +149,19 @@ impl Inner {
         tells_commit
     }
 
-    /// Whether the log takes these entries. openraft ends a group whose log refuses one; asked again when
-    /// there is room, this one goes on.
-    fn has_room(&self, request: &AppendEntriesRequest<TypeConfig>) -> bool {
+    /// Claims room in the log for these entries, and cuts off those that do not fit. openraft ends a group
+    /// whose log refuses one; asked again when there is room, this one goes on.
+    fn claim(&self, request: &mut AppendEntriesRequest<TypeConfig>) -> Option<Claim> {
         let bytes = request.entries.iter().map(|entry| match &entry.payload {
             EntryPayload::Normal(command) => command.0.len() as u64 + ENTRY_OVERHEAD_BYTES,
             EntryPayload::Blank | EntryPayload::Membership(_) => ENTRY_OVERHEAD_BYTES,
         });
-        let has_room = request.entries.is_empty() || self.log.has_room(bytes.sum());
-        if !has_room {
+        let Some((count, claim)) = self.log.claim(bytes) else {
             tracing::warn!(group = self.link.group.0, "the log has no room for a leader's entries");
-        }
-        has_room
+            return None;
+        };
+        request.entries.truncate(count);
+        Some(claim)
     }
 
     /// Whether an entry is in the log. Reads it: for rare questions.

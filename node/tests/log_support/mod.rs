@@ -21,7 +21,7 @@ pub fn small_options() -> LogOptions {
         segment_bytes: 64 * 1024,
         run_bytes_max: 24 * 1024,
         entry_bytes_max: 12 * 1024,
-        reserve_bytes: 16 * 1024,
+        reserve_bytes: 12 * 1024,
         queue_bytes_max: 128 * 1024,
         cache_bytes_max: 4 * 1024,
         group_bytes_max: 128 * 1024,
@@ -185,11 +185,14 @@ impl<D: Place> Hand<D> {
         while self.driver.step() == Step::Worked {}
     }
 
-    /// Lets the idle time pass as often as the log wants.
+    /// Lets the idle time pass as often as the log wants, or until it waits for room.
     pub fn rest(&mut self) {
         self.settle();
         for _ in 0..100 {
-            if self.driver.idle() == (Step::Waiting { wants_idle: false }) {
+            let before = self.log.stats();
+            let wants_idle = self.driver.idle() != (Step::Waiting { wants_idle: false });
+            let is_full = self.disk.free_bytes().expect("free bytes") < small_options().segment_bytes.into();
+            if !wants_idle || (is_full && self.log.stats() == before) {
                 return;
             }
         }

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod commands;
+pub mod disk;
 pub mod messages;
 pub mod nodes;
 pub mod switchboard;

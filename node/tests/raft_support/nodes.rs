@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -20,6 +21,7 @@ use purser_node::storage::{OpenError as StateOpenError, StateStore, StoreOptions
 use tempfile::TempDir;
 
 use super::commands::{create_wallet, is_replay, rows};
+use super::disk::FillingDisk;
 use super::switchboard::Switchboard;
 use super::{eventually, within_reason};
 
@@ -74,6 +76,8 @@ pub fn config() -> GroupConfig {
 pub struct Disks {
     pub state: StateStore,
     pub log: LogHandle,
+    /// Whether there is no room for another segment of the log.
+    pub full: Arc<AtomicBool>,
     writer: LogWriter,
 }
 
@@ -96,10 +100,12 @@ impl Disks {
         options.entry_bytes_max = 64 * 1024;
         options.reserve_bytes = 64 * 1024;
         options.group_bytes_max = 64 * 1024;
+        let full = Arc::new(AtomicBool::new(false));
+        let disk = FillingDisk { disk, full: full.clone() };
         let (log, driver, recovered) = log::open(Arc::new(disk), options).expect("the log opens");
         assert!(recovered.damaged.is_empty(), "{recovered:?}");
         let writer = LogWriter::spawn(log.clone(), driver).expect("a writer");
-        Disks { state, log, writer }
+        Disks { state, log, full, writer }
     }
 
     /// Writes what is queued, and lets the directory go.
