@@ -290,48 +290,57 @@ fn a_full_disk_takes_nothing_more_keeps_what_was_decided_and_heals_when_room_app
 
 #[test]
 fn whatever_there_was_room_for_is_written_however_the_segments_end() {
-    for entry_bytes in (500..12_000).step_by(250) {
+    for (entry_bytes, before) in
+        (500..12_000).step_by(250).flat_map(|size| [(size, 0), (size, 5), (size, 11)])
+    {
         let mut hand = Hand::small(&SimDisk::new());
         hand.rest();
         hand.disk.set_capacity(0);
         let mut index = 0;
-        while hand.log.has_room(4 * entry_bytes) {
-            // They are in the queue together, each counted with those before it.
-            let tickets: Vec<Ticket> = (index..index + 4)
-                .map(|at| hand.submit(vec![bulk(G1, at, usize::try_from(entry_bytes).unwrap())]))
-                .collect();
-            hand.settle();
-            assert!(tickets.iter().all(Ticket::is_ok), "entries of {entry_bytes} bytes, from {index}");
-            index += 4;
+        while index < before {
+            hand.write(vec![append(G1, index, index + 1)]);
+            index += 1;
         }
-        assert!(index > 0);
+        // All that there is room for, in the queue at once.
+        let mut tickets = Vec::new();
+        while hand.log.has_room(entry_bytes) {
+            tickets.push(hand.submit(vec![bulk(G1, index, usize::try_from(entry_bytes).unwrap())]));
+            index += 1;
+        }
+        hand.settle();
+        assert!(!tickets.is_empty());
+        assert!(tickets.iter().all(Ticket::is_ok), "entries of {entry_bytes} bytes after {before}");
         hand.write(vec![vote(G1, "still fits")]);
     }
 }
 
 #[test]
-fn room_that_was_claimed_is_not_given_to_others_until_the_claim_is_dropped() {
+fn room_that_was_claimed_is_not_given_to_others() {
     let mut hand = Hand::small(&SimDisk::new());
     hand.rest();
     hand.disk.set_capacity(0);
     let mut claims = Vec::new();
-    while let Some((1, claim)) = hand.log.claim([10_000]) {
+    while let Some((1, claim)) = hand.log.claim(G1, [10_000]) {
         claims.push(claim);
     }
-    assert!(claims.len() > 1);
+    assert!(claims.len() > 3);
     assert!(!hand.log.has_room(10_000));
+    // What comes to nothing is given back.
     claims.pop();
-    assert!(hand.log.has_room(10_000));
-    assert!(!hand.log.has_room(2 * 10_000));
+    assert!(hand.log.has_room(10_000) && !hand.log.has_room(2 * 10_000));
     // Of several, those that fit.
-    let (count, claim) = hand.log.claim([4_000, 5_900, 10_000]).expect("one was given back");
+    let (count, claim) = hand.log.claim(G2, [4_000, 5_900, 10_000]).expect("one was given back");
     assert_eq!(count, 2);
+    // What comes to the log counts there, and once.
+    let tickets: Vec<Ticket> =
+        (0..claims.len() as u64).map(|at| hand.submit(vec![bulk(G1, at, 9_900)])).collect();
+    assert!(!hand.log.has_room(10_000), "the second group's is claimed still");
     drop(claim);
-    // What was claimed comes to the log: none of it is refused.
-    let entries: Vec<Ticket> =
-        (0..claims.len() as u64).map(|at| hand.submit(vec![bulk(G1, at, 10_000)])).collect();
+    assert!(hand.log.has_room(10_000) && !hand.log.has_room(2 * 10_000));
+    drop(claims);
+    assert!(hand.log.has_room(10_000) && !hand.log.has_room(2 * 10_000), "the queue counts them");
     hand.settle();
-    assert!(entries.iter().all(Ticket::is_ok));
+    assert!(tickets.iter().all(Ticket::is_ok));
 }
 
 #[test]

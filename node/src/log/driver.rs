@@ -7,6 +7,7 @@
 //! - If a submission finds no room, every later one in the queue that shares a group with it fails
 //!   as well: their groups go back to what is durable.
 
+use super::claims::Claims;
 use super::core::{Recovered, SegmentLog, WriteError};
 use super::disk::Disk;
 use super::error::{LogError, OpenError};
@@ -44,7 +45,7 @@ pub fn open(
         awaited: Awaited::Nothing,
         room_wanted: 0,
         core: core.stats(),
-        claimed_bytes: 0,
+        claims: Claims::default(),
         oldest_segment: core.oldest_segment(),
         short_of_room: false,
     };

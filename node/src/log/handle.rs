@@ -8,6 +8,7 @@
 
 use crate::simulation::{self, Bug};
 
+use super::claims::{Claim, Claims};
 use super::core::CoreStats;
 use super::disk::DiskFile;
 use super::error::LogError;
@@ -78,20 +79,6 @@ pub(crate) struct Submission {
     pub done: Done,
 }
 
-/// Room in the log for appends that are on their way to it. Dropped, it is free again.
-#[derive(Debug)]
-#[must_use]
-pub struct Claim {
-    shared: Arc<Shared>,
-    bytes: u64,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.shared.state().claimed_bytes -= self.bytes;
-    }
-}
-
 /// What the writer's thread waits for. Waking nobody is a system call too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Awaited {
@@ -116,8 +103,8 @@ pub(crate) struct State {
     /// Threads that wait for room in the queue.
     pub room_wanted: usize,
     pub core: CoreStats,
-    /// Bytes of appends that are on their way.
-    pub claimed_bytes: u64,
+    /// Room for appends that are on their way.
+    pub claims: Claims,
     pub oldest_segment: u64,
     /// The disk has no room for a segment ahead.
     pub short_of_room: bool,
@@ -131,12 +118,6 @@ pub(crate) struct Shared {
     pub index: Arc<RwLock<Index>>,
     pub files: Files,
     pub waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
-    }
 }
 
 impl Shared {
@@ -212,6 +193,9 @@ impl LogHandle {
         }
         let rides_along = ops.iter().all(Op::rides_along);
         let index = self.shared.index();
+        for op in ops.iter().filter(|op| matches!(op, Op::Append { .. })) {
+            state.claims.arrive(op.group(), bytes_of(std::slice::from_ref(op)));
+        }
         let applied = ops.into_iter().map(|op| {
             let epoch = state.view.apply(&op, &index);
             (op, epoch)
@@ -366,16 +350,11 @@ impl LogHandle {
             .collect()
     }
 
-    /// True if appends of this many bytes fit, with what is queued and claimed, and leave the reserve
-    /// free. Refuse new proposals while it is false: an append that Raft has decided on cannot be
-    /// taken back.
-    pub fn has_room(&self, bytes: u64) -> bool {
-        self.room_bytes(&self.shared.state()).is_some_and(|room| bytes <= room)
-    }
-
-    /// Claims room for appends of these many bytes, which come to the log by and by: for as many as
-    /// fit, from the first on. How many that are; `None` where the first does not fit.
-    pub fn claim(&self, appends: impl IntoIterator<Item = u64>) -> Option<(usize, Claim)> {
+    /// Claims room for appends of a group of these many bytes, which come to the log by and by: for as
+    /// many as fit, with what is queued and claimed, and leave the reserve free. How many that are, from
+    /// the first on; `None` where the first does not fit. Refuse it then: an append that Raft has decided
+    /// on cannot be taken back.
+    pub fn claim(&self, group: GroupId, appends: impl IntoIterator<Item = u64>) -> Option<(usize, Claim)> {
         let mut state = self.shared.state();
         let room = self.room_bytes(&state)?;
         let (mut count, mut bytes) = (0, 0);
@@ -385,18 +364,34 @@ impl LogHandle {
             }
             (count, bytes) = (count + 1, bytes + append);
         }
-        (count > 0).then(|| {
-            state.claimed_bytes += bytes;
-            (count, Claim { shared: Arc::clone(&self.shared), bytes })
-        })
+        if count == 0 {
+            return None;
+        }
+        let number = state.claims.add(group, bytes);
+        drop(state);
+        Some((count, Claim::new(Arc::clone(&self.shared), group, number)))
+    }
+
+    /// True if appends of this many bytes could be claimed now.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.room_bytes(&self.shared.state()).is_some_and(|room| bytes <= room)
     }
 
     /// True if a vote that can still be refused may be written: half of the reserve stays free, for
-    /// purges, which make room, and for the entries that Raft has decided on.
+    /// purges, which make room, and for what Raft has decided on.
     pub fn has_room_for_vote(&self) -> bool {
+        self.leaves(self.shared.options.reserve_bytes / 2)
+    }
+
+    /// True if it may be written down that another replica leads: a quarter of the reserve stays free.
+    pub fn has_room_for_term(&self) -> bool {
+        self.leaves(self.shared.options.reserve_bytes / 4)
+    }
+
+    fn leaves(&self, bytes: u32) -> bool {
         let state = self.shared.state();
-        let kept = u64::from(self.shared.options.reserve_bytes) / 2;
-        state.poisoned.is_none() && state.queue_bytes + kept <= state.core.ready_bytes
+        let wanted = u64::from(bytes) + state.queue_bytes + state.claims.bytes();
+        state.poisoned.is_none() && wanted <= state.core.ready_bytes
     }
 
     /// What appends may take; `None` where not even the reserve is free.
@@ -406,7 +401,7 @@ impl LogHandle {
         // The end of a segment stays empty where it is too short for the next entry.
         let ends_bytes = ready_bytes / u64::from(options.segment_bytes) * options.first_of_run_bytes_max();
         let kept = u64::from(options.reserve_bytes) + ends_bytes + 2 * BLOCK_BYTES as u64;
-        ready_bytes.checked_sub(kept + state.queue_bytes + state.claimed_bytes)
+        ready_bytes.checked_sub(kept + state.queue_bytes + state.claims.bytes())
     }
 
     /// Numbers for the metrics.

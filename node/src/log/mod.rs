@@ -26,9 +26,10 @@
 //! # Where to read on
 //! `run` the bytes on disk · `recovery` what a restart concludes · `index` what still counts ·
 //! `segments` the files · `core` all of these without threads · `view` what is readable ·
-//! `handle`, `driver`, `writer` the outside (`simulated` in the writer's place) · `disk` the trait,
+//! `handle`, `claims`, `driver`, `writer` the outside (`simulated` in the writer's place) · `disk` the trait,
 //! `real_disk`, `sim_disk`.
 
+mod claims;
 mod core;
 mod disk;
 mod driver;
@@ -49,10 +50,11 @@ mod view;
 mod writer;
 
 pub use self::core::{CoreStats, GroupState, Recovered};
+pub use claims::Claim;
 pub use disk::{DirLock, Disk, DiskFile};
 pub use driver::{FatalHook, LogDriver, Step, abort_process, open};
 pub use error::{LogError, OpenError};
-pub use handle::{Claim, Done, FlushNeed, LogHandle, LogStats, Refused};
+pub use handle::{Done, FlushNeed, LogHandle, LogStats, Refused};
 pub use options::LogOptions;
 pub use real_disk::RealDisk;
 pub use sim_disk::SimDisk;

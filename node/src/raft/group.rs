@@ -29,6 +29,7 @@ use super::halt::Halt;
 use super::incoming::Incoming;
 use super::machine::Machine;
 use super::network::Link;
+use super::receive::ENTRY_OVERHEAD_BYTES;
 use super::state_machine::{Failure, StateMachine};
 use super::types::{Answers, Command, LogId, ReplicaId, TypeConfig};
 use crate::clock::Clock;
@@ -190,17 +191,20 @@ impl Group {
         if bytes > bytes_max {
             return Err(ProposeError::TooLarge { bytes, bytes_max });
         }
-        if !self.inner.log.has_room(command.len() as u64) {
+        let log_bytes = command.len() as u64 + ENTRY_OVERHEAD_BYTES;
+        let Some((_, claim)) = self.inner.log.claim(self.id(), [log_bytes]) else {
             simulation::mark("a full log took no command");
             return Err(ProposeError::NoSpace);
-        }
+        };
         self.inner.halt.check(|| self.inner.raft.metrics().borrow_watched().current_term)?;
         let (responder, answer) = OneshotResponder::new_pair();
         let submitted = self.inner.raft.client_write_ff(Command(command), Some(responder)).await;
         submitted.map_err(|fatal| ProposeError::Stopped(self.stopped(&fatal).0))?;
         let group = self.clone();
         let answer = async move {
-            match answer.await {
+            let answer = answer.await;
+            drop(claim);
+            match answer {
                 Ok(Ok(written)) => Ok(Proposed { log_index: written.log_id.index, answers: written.data }),
                 Ok(Err(ClientWriteError::ForwardToLeader(to))) => {
                     Err(ProposeError::NotLeader { leader: leader(to) })

@@ -29,7 +29,7 @@ const APPLY_EVERY: Duration = Duration::from_millis(20);
 /// Appends of one replica that openraft has at once: several times what a leader has under way.
 pub(super) const APPENDS_UNDER_WAY_MAX: usize = 48;
 /// What the log takes for an entry besides its command, at most.
-const ENTRY_OVERHEAD_BYTES: u64 = 64;
+pub(super) const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
 /// Why a replica with a full log neither votes nor leads.
 const NO_ROOM: &str = "this node's log has no room";
@@ -44,7 +44,7 @@ impl Inner {
         let inner = Arc::clone(self);
         let answering = match rpc {
             Rpc::Append(request) => self.append(request),
-            Rpc::Vote(_) if !self.log.has_room_for_vote() => return Err(NO_ROOM.to_owned()),
+            Rpc::Vote(_) | Rpc::PreVote(_) if !self.log.has_room_for_vote() => return Err(NO_ROOM.to_owned()),
             Rpc::Vote(request) => async move {
                 let response = inner.raft.vote(request).await.map_err(|error| inner.stopped(&error).0)?;
                 if response.vote_granted {
@@ -91,6 +91,10 @@ impl Inner {
         if request.vote < vote {
             let higher = Answer::Append(Err(StreamAppendError::HigherVote(vote)));
             return async { Ok(higher) }.boxed();
+        }
+        // openraft writes down whom it hears of first.
+        if request.vote > vote && !self.log.has_room_for_term() {
+            return async { Ok(Answer::Again) }.boxed();
         }
         let tells_commit = self.hear_of_leader(&request);
         let bound = ClockBound { now: self.clock.now(), ahead_max: self.clock_bound };
@@ -156,7 +160,7 @@ impl Inner {
             EntryPayload::Normal(command) => command.0.len() as u64 + ENTRY_OVERHEAD_BYTES,
             EntryPayload::Blank | EntryPayload::Membership(_) => ENTRY_OVERHEAD_BYTES,
         });
-        let Some((count, claim)) = self.log.claim(bytes) else {
+        let Some((count, claim)) = self.log.claim(self.link.group, bytes) else {
             tracing::warn!(group = self.link.group.0, "the log has no room for a leader's entries");
             return None;
         };

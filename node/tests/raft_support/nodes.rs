@@ -20,7 +20,7 @@ use purser_node::raft::{
 use purser_node::storage::{OpenError as StateOpenError, StateStore, StoreOptions};
 use tempfile::TempDir;
 
-use super::commands::{create_wallet, is_replay, rows};
+use super::commands::{create_wallet_padded, is_replay, rows};
 use super::disk::FillingDisk;
 use super::switchboard::Switchboard;
 use super::{eventually, within_reason};
@@ -98,7 +98,7 @@ impl Disks {
         let mut options = LogOptions::new(identity.to_owned());
         options.segment_bytes = 1024 * 1024;
         options.entry_bytes_max = 64 * 1024;
-        options.reserve_bytes = 64 * 1024;
+        options.reserve_bytes = 256 * 1024;
         options.group_bytes_max = 64 * 1024;
         let full = Arc::new(AtomicBool::new(false));
         let disk = FillingDisk { disk, full: full.clone() };
@@ -274,10 +274,16 @@ impl Cluster {
 
 /// Creates a wallet at whoever leads, again and again until there is an answer.
 pub async fn create_somewhere(cluster: &Cluster, wallet: &str) -> bool {
+    create_padded_somewhere(cluster, wallet, 0).await
+}
+
+/// The same, with so many bytes more.
+pub async fn create_padded_somewhere(cluster: &Cluster, wallet: &str, padding: usize) -> bool {
     within_reason("an answer from some leader", async {
         loop {
             let leader = cluster.leader().await;
-            if let Ok(proposed) = cluster.group(leader).propose(create_wallet(wallet)).await {
+            let command = create_wallet_padded(wallet, padding);
+            if let Ok(proposed) = cluster.group(leader).propose(command).await {
                 return is_replay(&proposed.answers);
             }
         }
