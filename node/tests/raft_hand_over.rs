@@ -122,13 +122,13 @@ fn a_replica_whose_log_is_full_neither_leads_nor_stops_and_catches_up_when_there
         assert_eq!(within_reason("an end", to_full).await, Ok(false));
         assert_eq!(within_reason("an end", cluster.group(leader).hand_over(None)).await, Ok(true));
         assert_eq!(cluster.leader().await, other);
+        // It votes. Whether it takes what the new leader begins with depends on how long all this took.
         cluster.stop(other).await;
-        assert_eq!(cluster.leader().await, leader);
+        eventually("the one with room leads", || cluster.group(leader).is_leader().then_some(())).await;
         assert!(!can_lead(&cluster));
 
         // More than it takes: the others are a majority, and it lags until there is room.
         cluster.open(other).await;
-        cluster.leader().await;
         for number in number..number + 10 {
             create_padded_somewhere(&cluster, &name(number), 30_000).await;
         }
