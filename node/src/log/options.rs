@@ -82,6 +82,9 @@ impl LogOptions {
         if segment == 0 || !segment.is_multiple_of(BLOCK_BYTES) || segment > 1024 * 1024 * 1024 {
             return wrong("segment_bytes must be a multiple of 4096, at most 1 GiB");
         }
+        if self.reserve_bytes as usize > segment / 2 {
+            return wrong("reserve_bytes must be at most half a segment");
+        }
         // So that a segment that is ready has room for any entry, however the one before it ends.
         let kept = u64::from(self.reserve_bytes) + self.first_of_run_bytes_max() + 2 * BLOCK_BYTES as u64;
         if kept + u64::from(self.entry_bytes_max) > u64::from(self.segment_bytes) {
